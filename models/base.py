@@ -1,0 +1,108 @@
+"""The declarative base, common columns, and the two kinds of ownership a row may declare."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    DateTime,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    MetaData,
+    Numeric,
+    Text,
+    func,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+MONEY = Numeric(18, 4)
+PATH = Text(collation="C")
+"""A tenant's place in the tree, such as ``.0001.0AB2.``: four base-32 digits a level, compared bytewise."""
+
+BRANCH_LENGTH = len(".0001.0AB2.")
+
+
+def stored_enum(kind: type[enum.Enum]) -> Enum:
+    """An enumeration stored as its member names under a CHECK, so that adding a member is a cheap migration."""
+    return Enum(kind, native_enum=False, create_constraint=True, length=40, name=kind.__name__.lower())
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        Decimal: MONEY,
+        int: BigInteger(),
+    }
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+class Timestamped:
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class TenantOwned:
+    """A row of one tenant. It carries the tenant's path, so that a subtree is a range of an index and
+    row-level security is two comparisons; moving a branch cascades to it."""
+
+    __constraints__: ClassVar[tuple[Any, ...]] = ()
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger)
+    tenant_path: Mapped[str] = mapped_column(PATH)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (
+            ForeignKeyConstraint(
+                ["tenant_id", "tenant_path"],
+                ["tenant.id", "tenant.path"],
+                onupdate="CASCADE",
+                name=f"fk_{table}_tenant",
+            ),
+            Index(f"ix_{table}_tenant_id_id", "tenant_id", "id"),
+            Index(f"ix_{table}_tenant_path", "tenant_path"),
+            *cls.__constraints__,
+        )
+
+
+class Widespread(TenantOwned):
+    """Mass data: also carries the level-1 branch of its tenant, so that a page for a caller just below the
+    platform is one index scan in sort order."""
+
+    tenant_branch: Mapped[str] = mapped_column(PATH, Computed(f"left(tenant_path, {BRANCH_LENGTH})", persisted=True))
+
+
+class Published(TenantOwned):
+    """What a tenant publishes to everybody below it: the catalogue, help, dictionaries."""
+
+
+class Personal:
+    """A row that may belong to an end user, who reaches it whatever tenant serves them."""
+
+    @declared_attr
+    def end_user_id(cls) -> Mapped[int | None]:
+        return mapped_column(BigInteger, ForeignKey("end_user.id"), index=True)
+
+
+class AppendOnly:
+    """History: the application may insert and read, never change or remove."""

@@ -1,0 +1,184 @@
+"""Who may come in: staff, end users, API keys, their roles, sessions and the log of their logins."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.types import LargeBinary, Text
+
+from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
+from models.tenancy import Tenant
+
+
+class AccountStatus(enum.Enum):
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+
+
+class LoginMethod(enum.Enum):
+    PASSWORD = "PASSWORD"
+    API_KEY = "API_KEY"
+    EMAIL_CODE = "EMAIL_CODE"
+    SMS_CODE = "SMS_CODE"
+    WECHAT_OFFICIAL_ACCOUNT = "WECHAT_OFFICIAL_ACCOUNT"
+    WECHAT_MINI_PROGRAM = "WECHAT_MINI_PROGRAM"
+    GITEE = "GITEE"
+
+
+class LoginOutcome(enum.Enum):
+    SUCCEEDED = "SUCCEEDED"
+    WRONG_CREDENTIALS = "WRONG_CREDENTIALS"
+    LOCKED = "LOCKED"
+    DISABLED = "DISABLED"
+    WRONG_DOOR = "WRONG_DOOR"
+
+
+class ApiKeyStatus(enum.Enum):
+    ACTIVE = "ACTIVE"
+    REVOKED = "REVOKED"
+
+
+class Department(Timestamped, TenantOwned, Base):
+    """A department of a tenant's staff (S1-32)."""
+
+    __tablename__ = "department"
+    __constraints__ = (UniqueConstraint("tenant_id", "parent_id", "name", postgresql_nulls_not_distinct=True),)
+
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("department.id"), index=True)
+    name: Mapped[str]
+    position: Mapped[int] = mapped_column(SmallInteger, default=0)
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    parent: Mapped[Department | None] = relationship(remote_side="Department.id", lazy="raise")
+
+
+class StaffAccount(Timestamped, TenantOwned, Base):
+    """A member of a tenant's staff who logs in with an account name and a password (S0-01, S0-19)."""
+
+    __tablename__ = "staff_account"
+    __constraints__ = (Index("uq_staff_account_login", text("lower(login)"), unique=True),)
+
+    login: Mapped[str]
+    password_hash: Mapped[str]
+    name: Mapped[str]
+    email: Mapped[str | None]
+    phone: Mapped[str | None]
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+    department_id: Mapped[int | None] = mapped_column(ForeignKey("department.id"), index=True)
+    failed_logins: Mapped[int] = mapped_column(SmallInteger, default=0)
+    locked_until: Mapped[datetime | None]
+    password_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_login_at: Mapped[datetime | None]
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    department: Mapped[Department | None] = relationship(lazy="raise")
+    roles: Mapped[list[RoleAssignment]] = relationship(lazy="raise", back_populates="account")
+
+
+class Role(Timestamped, TenantOwned, Base):
+    """A role that a tenant made for its own staff. Built-in roles are policy files, not rows."""
+
+    __tablename__ = "role"
+    __constraints__ = (UniqueConstraint("tenant_id", "name"),)
+
+    name: Mapped[str]
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+
+class RolePolicy(TenantOwned, Base):
+    """One line of policy of a tenant-made role, in the tenant's own domain."""
+
+    __tablename__ = "role_policy"
+    __constraints__ = (UniqueConstraint("role_id", "obj", "act", "scope", "eft"),)
+
+    role_id: Mapped[int] = mapped_column(ForeignKey("role.id", ondelete="CASCADE"))
+    obj: Mapped[str]
+    act: Mapped[str]
+    scope: Mapped[str]
+    eft: Mapped[str] = mapped_column(default="allow")
+
+
+class RoleAssignment(TenantOwned, Base):
+    """A role held by an account: a built-in role's name, or ``role:<key>`` of a tenant-made one."""
+
+    __tablename__ = "role_assignment"
+    __constraints__ = (UniqueConstraint("account_id", "role"),)
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"))
+    role: Mapped[str]
+
+    account: Mapped[StaffAccount] = relationship(lazy="raise", back_populates="roles")
+
+
+class EndUser(Timestamped, TenantOwned, Base):
+    """A person who uses a card: known by phone, or by WeChat openid (S0-40). Served by one tenant."""
+
+    __tablename__ = "end_user"
+    __constraints__ = (
+        UniqueConstraint("tenant_id", "phone"),
+        UniqueConstraint("wechat_app_id", "wechat_openid"),
+    )
+
+    name: Mapped[str | None]
+    phone: Mapped[str | None]
+    wechat_app_id: Mapped[str | None]
+    wechat_openid: Mapped[str | None]
+    wechat_unionid: Mapped[str | None]
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+
+
+class ApiKey(Timestamped, TenantOwned, Base):
+    """A partner's key to the graph, with a validity and a secret shown once (S0-18, S0-54)."""
+
+    __tablename__ = "api_key"
+
+    key: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
+    status: Mapped[ApiKeyStatus] = mapped_column(stored_enum(ApiKeyStatus), default=ApiKeyStatus.ACTIVE)
+    expires_at: Mapped[datetime]
+    roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+
+
+class LoginSession(TenantOwned, Base):
+    """One login of an account at one door, kept alive by a rotating refresh token."""
+
+    __tablename__ = "login_session"
+
+    key: Mapped[uuid.UUID] = mapped_column(UUID, unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
+    door: Mapped[str]
+    refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    ip: Mapped[str | None] = mapped_column(INET)
+    user_agent: Mapped[str | None]
+
+    account: Mapped[StaffAccount] = relationship(lazy="raise")
+
+
+class LoginRecord(AppendOnly, TenantOwned, Base):
+    """The log of logins, successful or not (S1-28). An unknown account's attempt belongs to the platform."""
+
+    __tablename__ = "login_record"
+
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    login: Mapped[str]
+    account_id: Mapped[int | None]
+    door: Mapped[str]
+    method: Mapped[LoginMethod] = mapped_column(stored_enum(LoginMethod))
+    outcome: Mapped[LoginOutcome] = mapped_column(stored_enum(LoginOutcome))
+    ip: Mapped[str | None] = mapped_column(INET)
+    user_agent: Mapped[str | None]

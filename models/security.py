@@ -1,0 +1,79 @@
+"""The second wall: row-level security and the rights of the application's own database role.
+
+Each table's policy is the union of what it declares: the subtree range for what a tenant owns, the caller's
+ancestors for what they publish, the end user for what is personal. The settings are read in scalar sub-selects,
+so that PostgreSQL evaluates them once a statement; an unset setting matches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Table
+from sqlalchemy.orm import Mapper
+
+from models.base import AppendOnly, Base, Personal, Published, TenantOwned
+from models.sim import SimImportRow
+from models.tenancy import Tenant
+
+APPLICATION_ROLE = "trellis_app"
+
+PATH_SETTING = "trellis.path"
+ANCESTORS_SETTING = "trellis.ancestors"
+END_USER_SETTING = "trellis.end_user"
+
+
+def _setting(name: str) -> str:
+    return f"nullif(current_setting('{name}', true), '')"
+
+
+def _in_subtree(column: str) -> str:
+    path = _setting(PATH_SETTING)
+    return f"({column} >= (SELECT {path}) AND {column} < (SELECT rtrim({path}, '.') || '/'))"
+
+
+def _published_to_me() -> str:
+    return f"tenant_path = ANY ((SELECT string_to_array({_setting(ANCESTORS_SETTING)}, ','))::text[])"
+
+
+def _mine() -> str:
+    return f"end_user_id = (SELECT {_setting(END_USER_SETTING)}::bigint)"
+
+
+def _predicate(model: type) -> str:
+    if issubclass(model, Tenant):
+        return _in_subtree("path")
+    if model is SimImportRow:
+        return "EXISTS (SELECT FROM task WHERE task.id = task_id)"
+    if not issubclass(model, TenantOwned):
+        raise TypeError(f"{model.__name__} declares no owner: it needs a row-level security policy")
+    parts = [_in_subtree("tenant_path")]
+    if issubclass(model, Published):
+        parts.append(_published_to_me())
+    if issubclass(model, Personal):
+        parts.append(_mine())
+    return " OR ".join(parts)
+
+
+def mapped_tables() -> Iterator[tuple[Mapper[Base], Table]]:
+    for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__name__):
+        if mapper.inherits is None and isinstance(mapper.local_table, Table):
+            yield mapper, mapper.local_table
+
+
+def statements() -> Iterator[str]:
+    """The SQL that raises the wall; run by the owner after the tables exist, safe to repeat."""
+    yield f"GRANT USAGE ON SCHEMA public TO {APPLICATION_ROLE}"
+    for mapper, table in mapped_tables():
+        model = mapper.class_
+        name = table.name
+        rights = "SELECT, INSERT" if issubclass(model, AppendOnly) else "SELECT, INSERT, UPDATE, DELETE"
+        yield f"REVOKE ALL ON {name} FROM {APPLICATION_ROLE}"
+        yield f"GRANT {rights} ON {name} TO {APPLICATION_ROLE}"
+        yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
+        yield f"DROP POLICY IF EXISTS {name}_reach ON {name}"
+        writable = _in_subtree("tenant_path") if issubclass(model, Published) else _predicate(model)
+        yield (
+            f"CREATE POLICY {name}_reach ON {name} TO {APPLICATION_ROLE} "
+            f"USING ({_predicate(model)}) WITH CHECK ({writable})"
+        )

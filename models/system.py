@@ -1,0 +1,122 @@
+"""What every domain leaves behind or works with: long tasks, files, the operation log, events, repeats."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
+from models.identity import StaffAccount
+
+
+class TaskKind(enum.Enum):
+    SIM_IMPORT = "SIM_IMPORT"
+    SIM_RANGE = "SIM_RANGE"
+
+
+class TaskStatus(enum.Enum):
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class StoredFile(TenantOwned, Base):
+    """A file kept by its content's sha256 in the file store."""
+
+    __tablename__ = "stored_file"
+
+    sha256: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    content_type: Mapped[str]
+    size: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Task(Timestamped, TenantOwned, Base):
+    """Long work with progress: how many items it has, how many are done, how many were refused."""
+
+    __tablename__ = "task"
+    __constraints__ = (CheckConstraint("done >= 0 AND failed >= 0", name="counts_not_negative"),)
+
+    kind: Mapped[TaskKind] = mapped_column(stored_enum(TaskKind))
+    status: Mapped[TaskStatus] = mapped_column(stored_enum(TaskStatus), default=TaskStatus.QUEUED)
+    total: Mapped[int | None]
+    done: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    source_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    refused_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+
+
+class TaskRefusal(AppendOnly, TenantOwned, Base):
+    """An item that a task refused: where it stood, what it held, and why."""
+
+    __tablename__ = "task_refusal"
+    __constraints__ = (Index("ix_task_refusal_task_id_id", "task_id", "id"),)
+
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"))
+    row_number: Mapped[int]
+    column: Mapped[str] = mapped_column("column_name")
+    value: Mapped[str | None]
+    code: Mapped[str]
+    item: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+
+    task: Mapped[Task] = relationship(lazy="raise")
+
+
+class OperationRecord(AppendOnly, TenantOwned, Base):
+    """One mutation: who did what through which door, how long it took and how it ended; secrets redacted."""
+
+    __tablename__ = "operation_record"
+
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    request_id: Mapped[str]
+    door: Mapped[str]
+    account_id: Mapped[int | None]
+    api_key_id: Mapped[int | None]
+    mutation: Mapped[str]
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    outcome: Mapped[str]
+    duration_ms: Mapped[int]
+    ip: Mapped[str | None] = mapped_column(INET)
+
+
+class OutboxEvent(TenantOwned, Base):
+    """What must happen later, written with the change that causes it, relayed by the worker."""
+
+    __tablename__ = "outbox_event"
+    __constraints__ = (Index("ix_outbox_event_unsent", "id", postgresql_where=text("sent_at IS NULL")),)
+
+    key: Mapped[uuid.UUID] = mapped_column(UUID, unique=True, default=uuid.uuid4)
+    topic: Mapped[str]
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    sent_at: Mapped[datetime | None]
+
+
+class IdempotentResult(TenantOwned, Base):
+    """The first result of a mutation that may be repeated: a repeat by the same caller returns it."""
+
+    __tablename__ = "idempotent_result"
+    __constraints__ = (UniqueConstraint("caller", "mutation", "idempotency_key"),)
+
+    caller: Mapped[str]
+    mutation: Mapped[str]
+    idempotency_key: Mapped[str]
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,130 @@
+"""Running a plan: one statement per level on one connection, live fields batched, rows built into the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from strawberry.dataloader import DataLoader
+
+from planner.errors import bad_input
+from planner.plan import (
+    Level,
+    LiveField,
+    NullPropagatesError,
+    Plan,
+    RootPlan,
+    State,
+    collect_references,
+    serialise_value,
+)
+from planner.pool import Connection, Pool
+
+
+class Execution:
+    """One run of a plan for one caller. ``context`` is what live resolvers and loaders are given."""
+
+    def __init__(self, plan: Plan, variables: Mapping[str, Any], context: Any, pool: Pool) -> None:
+        self.plan = plan
+        self.variables = variables
+        self.context = context
+        self.principal = context.principal
+        self.pool = pool
+        self.state = State(plan.levels, plan.live)
+
+    async def query(self) -> dict[str, Any]:
+        """The answer's data. Errors of live fields are left in ``state.errors``."""
+        values = {}
+        for root in self.plan.roots:
+            if root.root is not None and root.build is None:
+                arguments = root.arguments(self.variables) if root.arguments else {}
+                values[root.key] = await root.root.function(self.context, **arguments)
+        return await self.answer(values)
+
+    async def answer(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The data, with the Python values of live roots, mutations and subscriptions already at hand."""
+        if self.plan.levels:
+            async with self.pool.acting(self.principal) as connection:
+                for root in self.plan.roots:
+                    await self._rows(root, connection, values.get(root.key))
+        if self.plan.live:
+            await asyncio.gather(*(self._live(field) for root in self.plan.roots for field in root.live))
+        return {root.key: self._build(root, values.get(root.key)) for root in self.plan.roots}
+
+    async def _rows(self, root: RootPlan, connection: Connection, value: Any) -> None:
+        groups = self.state.groups
+        references: dict[int, list[int]] = {}
+        if root.shape is not None:
+            collect_references(root.shape, value, references)
+        for level in root.levels:
+            keys = self._keys(level, references)
+            if keys is not None and not keys:
+                groups[level.number] = {}
+                continue
+            arguments = level.fill(keys, self.variables, self.principal)
+            try:
+                rows = await connection.fetch(level.sql, arguments)
+            except asyncpg.DataError as error:
+                # the text inside a forged cursor, or a number beyond the column's range
+                raise bad_input(f"A value is not what the field holds: {error}") from None
+            groups[level.number] = _grouped(level, rows)
+
+    def _keys(self, level: Level, references: Mapping[int, Sequence[int]]) -> list[int] | None:
+        if level.kind == "keyed":
+            return list(dict.fromkeys(references.get(level.number, ())))
+        if level.parent is None:
+            return None
+        column = level.parent_column
+        return list({row[column]: None for row in _flat(self.state.groups[level.parent]) if row[column] is not None})
+
+    async def _live(self, field: LiveField) -> None:
+        """Every row of the level that has the field, once, through one loader."""
+        rows = _flat(self.state.groups[field.level])
+        needing: Any = namedtuple("needing", ["id", *(name for name, _ in field.needs)])
+        wanted = {
+            row[field.key_column]: needing(row[field.key_column], *(row[at] for _, at in field.needs))
+            for row in rows
+            if row[field.key_column] is not None
+        }
+        loader: DataLoader[Any, Any] = DataLoader(load_fn=lambda keys: field.loader(self.context, keys))
+        found = await asyncio.gather(*(loader.load(row) for row in wanted.values()), return_exceptions=True)
+        self.state.live[field.number] = dict(zip(wanted, found, strict=True))
+
+    def _build(self, root: RootPlan, value: Any) -> Any:
+        if root.constant is not None:
+            return root.constant
+        try:
+            if root.build is not None:
+                return root.build(self.state, root.path)
+            assert root.shape is not None
+            return serialise_value(root.shape, value, self.state, root.path)
+        except NullPropagatesError:
+            if root.nullable:
+                return None
+            raise
+
+
+def _grouped(level: Level, rows: list[Any]) -> Any:
+    if level.kind == "keyed":
+        return {row[0]: row for row in rows}
+    if level.kind == "count":
+        return {row[0]: row[1] for row in rows} if level.parent is not None else rows[0][0]
+    if level.parent is None:
+        return rows
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        group = groups.get(row[0])
+        if group is None:
+            groups[row[0]] = [row]
+        else:
+            group.append(row)
+    return groups
+
+
+def _flat(groups: Any) -> list[Any]:
+    if isinstance(groups, dict):
+        return [row for group in groups.values() for row in (group if isinstance(group, list) else (group,))]
+    return groups or []

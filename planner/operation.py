@@ -1,0 +1,286 @@
+"""Documents and their operations: parsed, validated and limited once, then kept.
+
+An operation knows which of its variables shape its SQL (``structural``) and coerces the others quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    VariableNode,
+    Visitor,
+    parse,
+    validate,
+    visit,
+)
+from graphql.execution.values import get_variable_values
+
+from planner.cursor import _NULL, _SEPARATOR
+from planner.errors import GraphRefusal, GraphRefusals, bad_input
+
+MAX_ERRORS = 20
+STRUCTURAL_ARGUMENTS = {
+    "first": "value",
+    "last": "value",
+    "orderBy": "value",
+    "filter": "skeleton",
+    "after": "cursor",
+    "before": "cursor",
+}
+
+
+@dataclass(frozen=True)
+class DocumentLimits:
+    """What one document may be, before anything is compiled; per door."""
+
+    max_tokens: int = 5_000
+    max_depth: int = 15
+    max_aliases: int = 30
+    max_cost: int = 20_000
+    max_page: int = 100
+
+
+class Operation:
+    """One operation of a document, with everything that does not depend on the caller."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode) -> None:
+        self.node = node
+        self.kind: OperationType = node.operation
+        self.name = node.name.value if node.name else None
+        self.fragments: dict[str, FragmentDefinitionNode] = {
+            d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)
+        }
+        self.schema = schema
+        self.structural = self._structural()
+        self.plans: OrderedDict[Any, Any] = OrderedDict()
+
+    def coerce(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables as the schema types them; raises GraphRefusals that name each wrong one."""
+        if not self.node.variable_definitions:
+            return {}
+        coerced = get_variable_values(self.schema, self.node.variable_definitions, dict(raw))
+        if isinstance(coerced, list):
+            raise GraphRefusals([bad_input(e.message) for e in coerced])
+        return _plain(coerced)
+
+    def baked(self, variables: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The part of the variables that decides the SQL; equal tuples share a plan."""
+        return tuple([shape(variables.get(name)) for name, shape in self.structural])
+
+    def _structural(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+        found: dict[str, str] = {}
+        operation = self
+
+        class Finder(Visitor):
+            def enter_argument(self, node: Any, _key: Any, _parent: Any, _path: Any, ancestors: Any) -> None:
+                directive = any(getattr(a, "kind", "") == "directive" for a in ancestors)
+                mode = "value" if directive else STRUCTURAL_ARGUMENTS.get(node.name.value, "presence")
+                for name in _variables_in(node.value):
+                    if mode == "value" or found.get(name) in (None, "presence"):
+                        found[name] = mode
+
+        for definition in (operation.node, *operation.fragments.values()):
+            visit(definition, Finder())
+        return tuple((name, _SHAPES[mode]) for name, mode in sorted(found.items()))
+
+
+def _plain(coerced: Any) -> dict[str, Any]:
+    values = getattr(coerced, "coerced", coerced)
+    return dict(values)
+
+
+def _variables_in(node: Any) -> list[str]:
+    names: list[str] = []
+
+    class Finder(Visitor):
+        def enter_variable(self, node: VariableNode, *_: Any) -> None:
+            names.append(node.name.value)
+
+    visit(node, Finder())
+    return names
+
+
+def _presence(value: Any) -> Any:
+    return value is not None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((k, _value(v)) for k, v in value.items())
+    if isinstance(value, list):
+        return tuple(_value(v) for v in value)
+    return value
+
+
+def _skeleton(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((k, v if k == "isNull" else _skeleton(v)) for k, v in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return tuple(_skeleton(v) for v in value)
+    return value is not None
+
+
+def _cursor(value: Any) -> Any:
+    if value is None:
+        return None
+    from base64 import urlsafe_b64decode
+
+    try:
+        return tuple(part == _NULL for part in urlsafe_b64decode(value.encode()).decode().split(_SEPARATOR)[2:])
+    except ValueError:
+        return ()
+
+
+_SHAPES: dict[str, Callable[[Any], Any]] = {
+    "presence": _presence,
+    "value": _value,
+    "skeleton": _skeleton,
+    "cursor": _cursor,
+}
+
+
+@dataclass
+class Document:
+    text: str
+    sha256: str
+    operations: dict[str | None, Operation]
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def operation(self, name: str | None) -> Operation:
+        if self.errors:
+            raise GraphRefusals(
+                [GraphRefusal(e["extensions"]["code"], e["message"], locations=e.get("locations")) for e in self.errors]
+            )
+        if name is None and len(self.operations) == 1:
+            return next(iter(self.operations.values()))
+        found = self.operations.get(name)
+        if found is None:
+            raise GraphRefusal(
+                "OPERATION_RESOLUTION_FAILURE",
+                f"The document has no operation named {name!r}." if name else "Name the operation to run.",
+            )
+        return found
+
+
+class Documents:
+    """Parsed documents by their text, least recently used first out."""
+
+    def __init__(self, schema: GraphQLSchema, limits: DocumentLimits, size: int = 1_000) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._size = size
+        self._held: OrderedDict[str, Document] = OrderedDict()
+
+    def get(self, text: str) -> Document:
+        found = self._held.get(text)
+        if found is None:
+            found = self._read(text)
+            self._held[text] = found
+            if len(self._held) > self._size:
+                self._held.popitem(last=False)
+        return found
+
+    def _read(self, text: str) -> Document:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        try:
+            node = parse(text, max_tokens=self._limits.max_tokens)
+        except GraphQLSyntaxError as error:
+            code = (
+                "TOO_LARGE" if "token" in error.message and "limit" in error.message.lower() else "GRAPHQL_PARSE_FAILED"
+            )
+            return Document(text, digest, {}, [_formatted(error, code)])
+        if refused := self._too_much(node):
+            return Document(text, digest, {}, [refused])
+        errors = validate(self._schema, node, max_errors=MAX_ERRORS)
+        if errors:
+            return Document(text, digest, {}, [_formatted(e, "GRAPHQL_VALIDATION_FAILED") for e in errors])
+        operations = {
+            (d.name.value if d.name else None): Operation(self._schema, node, d)
+            for d in node.definitions
+            if isinstance(d, OperationDefinitionNode)
+        }
+        return Document(text, digest, operations)
+
+    def _too_much(self, node: DocumentNode) -> dict[str, Any] | None:
+        """Depth and aliases, judged before validation, whose own cost grows with them."""
+        fragments = {d.name.value: d for d in node.definitions if isinstance(d, FragmentDefinitionNode)}
+        aliases = 0
+
+        class Aliases(Visitor):
+            def enter_field(self, field: FieldNode, *_: Any) -> None:
+                nonlocal aliases
+                aliases += field.alias is not None
+
+        visit(node, Aliases())
+        if aliases > self._limits.max_aliases:
+            return _limit(f"The document has {aliases} aliases; at most {self._limits.max_aliases} are allowed.")
+        try:
+            depth = max(
+                (
+                    _depth(d.selection_set, fragments, (), self._limits.max_depth)
+                    for d in node.definitions
+                    if isinstance(d, OperationDefinitionNode)
+                ),
+                default=0,
+            )
+        except _TooDeepError:
+            depth = self._limits.max_depth + 1
+        if depth > self._limits.max_depth:
+            return _limit(f"The document is more than {self._limits.max_depth} levels deep.")
+        return None
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+def _depth(
+    selections: SelectionSetNode | None,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    within: tuple[str, ...],
+    left: int,
+) -> int:
+    if selections is None:
+        return 0
+    if left < 0:
+        raise _TooDeepError
+    deepest = 0
+    for node in selections.selections:
+        if isinstance(node, FieldNode):
+            if not node.name.value.startswith("__"):
+                deepest = max(deepest, 1 + _depth(node.selection_set, fragments, within, left - 1))
+        elif isinstance(node, InlineFragmentNode):
+            deepest = max(deepest, _depth(node.selection_set, fragments, within, left))
+        elif isinstance(node, FragmentSpreadNode):
+            name = node.name.value
+            if name in fragments and name not in within:
+                inside = fragments[name].selection_set
+                deepest = max(deepest, _depth(inside, fragments, (*within, name), left))
+    return deepest
+
+
+def _limit(message: str) -> dict[str, Any]:
+    return {"message": message, "extensions": {"code": "LIMIT_EXCEEDED"}}
+
+
+def _formatted(error: GraphQLError, code: str) -> dict[str, Any]:
+    formatted: dict[str, Any] = {"message": error.message, "extensions": {"code": code}}
+    if error.locations:
+        formatted["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
+    return formatted

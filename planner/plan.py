@@ -1,0 +1,192 @@
+"""A compiled plan: statements level by level, and the functions that turn their rows into the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.mapping import Key
+from planner.registry import MutationRoot, QueryRoot, SubscriptionRoot
+
+
+@dataclass
+class Level:
+    """One statement. Its keys come from its parent's rows, or from the references inside Python values."""
+
+    number: int
+    kind: str
+    """``rows``: a root or the children of a level · ``count``: a total · ``keyed``: rows by reference."""
+    parent: int | None = None
+    parent_column: int | None = None
+    sql: str = ""
+    fill: Callable[[Any, Mapping[str, Any], Any], tuple[Any, ...]] = field(default=lambda *_: ())
+    fill_source: str = ""
+
+
+@dataclass(frozen=True)
+class LiveField:
+    """A live field of a level: its loader, the columns that it needs, and where the row's key stands."""
+
+    number: int
+    level: int
+    loader: Callable[..., Any]
+    key_column: int
+    needs: tuple[tuple[str, int], ...]
+
+
+# -- Python values: payloads, live answers --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Leaf:
+    serialise: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An entity inside a value: the level that reads it, by the name of each possible type."""
+
+    levels: dict[str, tuple[int, Callable[[Any, State, tuple[str | int, ...]], Any]]]
+    single: str | None
+    """The type of a bare key; None where only ``Key(type, id)`` tells."""
+
+
+@dataclass(frozen=True)
+class ValueField:
+    key: str
+    attribute: str
+    shape: Leaf | Reference | ValueShape
+
+
+@dataclass(frozen=True)
+class ValueShape:
+    typename: str
+    fields: tuple[ValueField | tuple[str, str], ...]
+    """A pair is ``__typename``: response key and name."""
+
+
+@dataclass
+class RootPlan:
+    """A field of the operation's root: rows built from its levels, or a Python value from its resolver."""
+
+    key: str
+    name: str
+    path: tuple[str, ...]
+    levels: list[Level] = field(default_factory=list)
+    live: list[LiveField] = field(default_factory=list)
+    build: Callable[[State, tuple[str, ...]], Any] | None = None
+    root: QueryRoot | MutationRoot | SubscriptionRoot | None = None
+    arguments: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    shape: Leaf | Reference | ValueShape | None = None
+    constant: str | None = None
+    nullable: bool = True
+
+
+@dataclass
+class Plan:
+    roots: list[RootPlan]
+    levels: int
+    live: int
+    cost: int
+    source: str
+    grants_used: Sequence[str]
+    introspects: bool
+
+
+class NullPropagatesError(Exception):
+    """A non-null field has no value: its nearest nullable parent becomes null."""
+
+
+class State:
+    """What one run gathers: rows by level, live answers, errors."""
+
+    __slots__ = ("errors", "groups", "live")
+
+    def __init__(self, levels: int, live: int) -> None:
+        self.groups: list[Any] = [None] * levels
+        self.live: list[dict[Any, Any]] = [{}] * live
+        self.errors: list[tuple[tuple[str | int, ...], Exception]] = []
+
+
+def live_value(
+    state: State,
+    number: int,
+    key: Any,
+    path: tuple[str | int, ...],
+    serialise: Callable[[Any, tuple[str | int, ...]], Any],
+    nullable: bool,
+) -> Any:
+    """The answer of a live field, or null with an error at its path."""
+    found = state.live[number].get(key)
+    if isinstance(found, Exception):
+        state.errors.append((path, found))
+    elif found is not None:
+        return serialise(found, path)
+    elif not nullable:
+        state.errors.append((path, TypeError("Cannot return null for a non-nullable field.")))
+    if nullable:
+        return None
+    raise NullPropagatesError
+
+
+def guard(build: Callable[[], Any]) -> Any:
+    """A nullable place: what propagates from inside stops here."""
+    try:
+        return build()
+    except NullPropagatesError:
+        return None
+
+
+def serialise_value(
+    shape: Leaf | Reference | ValueShape, value: Any, state: State | None, path: tuple[str | int, ...]
+) -> Any:
+    """A Python value as the answer shows it; references are read from their levels."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return [serialise_value(shape, item, state, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(shape, Leaf):
+        return shape.serialise(value)
+    if isinstance(shape, Reference):
+        if state is None:
+            raise TypeError("a live value cannot hold a reference")
+        type_name, key = _reference(shape, value)
+        if type_name not in shape.levels:
+            return None
+        level, build = shape.levels[type_name]
+        row = (state.groups[level] or {}).get(key)
+        return None if row is None else build(row, state, path)
+    answer: dict[str, Any] = {}
+    for part in shape.fields:
+        if isinstance(part, tuple):
+            answer[part[0]] = part[1]
+        else:
+            inside = getattr(value, part.attribute)
+            answer[part.key] = serialise_value(part.shape, inside, state, (*path, part.key))
+    return answer
+
+
+def collect_references(shape: Leaf | Reference | ValueShape, value: Any, keys: dict[int, list[int]]) -> None:
+    """Finds the keys that each level of references has to read."""
+    if value is None or isinstance(shape, Leaf):
+        return
+    if isinstance(value, list | tuple):
+        for item in value:
+            collect_references(shape, item, keys)
+    elif isinstance(shape, Reference):
+        type_name, key = _reference(shape, value)
+        if type_name in shape.levels:
+            keys.setdefault(shape.levels[type_name][0], []).append(key)
+    else:
+        for part in shape.fields:
+            if isinstance(part, ValueField):
+                collect_references(part.shape, getattr(value, part.attribute), keys)
+
+
+def _reference(shape: Reference, value: Any) -> tuple[str, int]:
+    if isinstance(value, Key):
+        return value.type, value.id
+    if shape.single is None:
+        raise TypeError("an interface is referred to by Key(type, id)")
+    return shape.single, value if isinstance(value, int) else value.id

@@ -1,0 +1,223 @@
+"""Staff, end users, API keys, sessions and the caller in the graph."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import strawberry
+
+import models.identity as stored
+from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
+from schema.common import UserError
+from schema.masks import masked_phone
+
+if TYPE_CHECKING:
+    from schema.tenancy import Tenant
+
+AccountStatus, ApiKeyStatus = stored.AccountStatus, stored.ApiKeyStatus
+LoginMethod, LoginOutcome = stored.LoginMethod, stored.LoginOutcome
+enum_type(AccountStatus, "Whether an account may be used.")
+enum_type(ApiKeyStatus, "Whether an API key may be used.")
+enum_type(LoginMethod, "How somebody came in.")
+enum_type(LoginOutcome, "How a login ended.")
+
+
+@entity(stored.Department, prefix="dep", filters=("name", "status"), sorts=("position", "name"))
+class Department(Node):
+    """A department of a tenant's staff (S1-32)."""
+
+    name: str
+    position: int
+    status: AccountStatus
+    parent: Department | None = to_one("The department above.")
+    tenant: Tenant | None = to_one("Whose department it is.")
+    staff: Connection[StaffAccount] = to_many("Its members.", by=stored.StaffAccount.department_id)
+
+
+@entity(stored.RoleAssignment, prefix="ras", filters=("role",))
+class RoleAssignment(Node):
+    """A role that an account holds."""
+
+    role: str
+
+
+@entity(stored.StaffAccount, prefix="acc", filters=("login", "name", "status", "department"), sorts=("login", "name"))
+class StaffAccount(Node):
+    """A member of a tenant's staff (S0-01, S0-19)."""
+
+    login: str
+    name: str
+    email: str | None
+    phone: str | None = column("Masked except for who may see it in full.", mask=masked_phone)
+    status: AccountStatus
+    locked_until: datetime | None = column("Until when too many wrong passwords keep it out.")
+    last_login_at: datetime | None
+    created_at: datetime
+    department: Department | None = to_one("Where it works.")
+    tenant: Tenant | None = to_one("Whose staff it is.")
+    roles: Connection[RoleAssignment] = to_many("What it may do.", by=stored.RoleAssignment.account_id)
+
+
+@entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
+class EndUser(Node):
+    """A person who uses a card; logs in by WeChat (S0-40)."""
+
+    name: str | None
+    phone: str | None = column("Masked except for who may see it in full.", mask=masked_phone)
+    status: AccountStatus
+    created_at: datetime
+    tenant: Tenant | None = to_one("Who serves the person.")
+
+
+@entity(stored.ApiKey, prefix="key", filters=("key", "status"), sorts=("expires_at", "created_at"))
+class ApiKey(Node):
+    """A partner's key to the graph; its secret is shown once, when it is issued (S0-18, S0-54)."""
+
+    key: str
+    name: str
+    status: ApiKeyStatus
+    expires_at: datetime
+    created_at: datetime
+    tenant: Tenant | None = to_one("Whose key it is.")
+    last_used_at: datetime | None = live("When a request was last signed with it.", needs=("key",))
+
+
+@entity(stored.LoginSession, prefix="ses", filters=("door",), sorts=("refreshed_at",))
+class LoginSession(Node):
+    """One login at one door, kept alive by a rotating refresh token."""
+
+    door: str
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    ip: str | None
+    user_agent: str | None
+    account: StaffAccount | None = to_one("Who logged in.")
+
+
+@entity(stored.LoginRecord, prefix="lgr", filters=("login", "outcome", "at", "door"), sorts=("at",))
+class LoginRecord(Node):
+    """A login that was tried (S1-28)."""
+
+    at: datetime
+    login: str = column("The account name as it was typed.")
+    door: str
+    method: LoginMethod
+    outcome: LoginOutcome
+    ip: str | None
+    user_agent: str | None
+
+
+@value
+class Viewer:
+    """The caller: who it is, where it stands, what it may do."""
+
+    account: StaffAccount | None
+    tenant: Tenant | None
+    end_user: EndUser | None
+    door: str
+    roles: list[str]
+    permissions: list[str]
+
+
+@value
+class Session:
+    """The tokens of a login. The access token is short-lived; the refresh token works once."""
+
+    access_token: str
+    refresh_token: str
+    expires_at: datetime
+
+
+@value
+class SessionPayload:
+    """A session, or why there is none."""
+
+    session: Session | None
+    errors: list[UserError]
+
+
+@value
+class DonePayload:
+    """Whether it was done, or why not."""
+
+    done: bool
+    errors: list[UserError]
+
+
+@input_type
+class LogInInput:
+    """An account name and its password (S0-01, S0-19)."""
+
+    account: str
+    password: str
+
+
+@input_type
+class CreateStaffAccountInput:
+    """A new member of the caller's own staff, or of a tenant below."""
+
+    tenant: str | None = None
+    login: str
+    password: str
+    name: str
+    roles: list[str]
+    email: str | None = None
+    phone: str | None = None
+    department: str | None = None
+    idempotency_key: str | None = None
+
+
+@input_type
+class SetRolesInput:
+    """The roles that an account holds from now on; nobody can grant what they do not hold."""
+
+    account: str
+    roles: list[str]
+
+
+@input_type
+class CreateDepartmentInput:
+    """A new department of the caller's tenant (S1-32)."""
+
+    name: str
+    parent: str | None = None
+    position: int = 0
+
+
+@value
+class StaffAccountPayload:
+    """The account as it now is, or why nothing was changed."""
+
+    account: StaffAccount | None
+    errors: list[UserError]
+
+
+@value
+class DepartmentPayload:
+    """The department, or why it was not made."""
+
+    department: Department | None
+    errors: list[UserError]
+
+
+@input_type
+class IssueApiKeyInput:
+    """A new key for a tenant: what it is for, how long it is valid, which roles it has (S0-18)."""
+
+    tenant: str | None = None
+    name: str
+    valid_days: int = 365
+    roles: list[str] = strawberry.field(default_factory=lambda: ["partner"])
+    idempotency_key: str | None = None
+
+
+@value
+class ApiKeyPayload:
+    """The key, or why nothing was changed. The secret is shown this once."""
+
+    api_key: ApiKey | None
+    secret: str | None
+    errors: list[UserError]

@@ -1,0 +1,12 @@
+"""How personal data is shown to those who may know of it but not read it in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, func
+
+
+def masked_phone(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """``138****5678``: the last four digits, and the first three of a long number."""
+    return func.regexp_replace(column, r"^(\d{0,3}).*?(\d{0,4})$", r"\1****\2")

@@ -1,0 +1,138 @@
+"""Tenants in the graph: one interface, one type per kind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import models.identity
+import models.sim
+import models.tenancy as stored
+from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
+from schema.common import UserError
+
+if TYPE_CHECKING:
+    from schema.identity import StaffAccount
+    from schema.sim import SimCard
+
+TenantKind, TenantStatus = stored.TenantKind, stored.TenantStatus
+enum_type(TenantKind, "What sort of company a tenant is.")
+enum_type(TenantStatus, "Whether a tenant does business.")
+
+SEARCHABLE = ("kind", "level", "name", "phone", "status", "parent", "created_at")
+
+
+@entity(stored.Tenant, prefix="ten", interface=True, filters=SEARCHABLE, sorts=("name", "created_at"))
+class Tenant(Node):
+    """A company in the tree: the platform, its enterprises and agents, and their agents (S0-10, S0-34, S3-01)."""
+
+    kind: TenantKind
+    name: str
+    level: int = column("How far below the platform, which is 0.")
+    status: TenantStatus
+    contact_name: str | None
+    phone: str | None
+    email: str | None = column("Where notices go.")
+    time_zone: str = column("An IANA name.")
+    currency: str = column("An ISO 4217 code.")
+    remark: str | None
+    created_at: datetime
+    parent: Tenant | None = to_one("Who created it and stands above it; null where that is out of reach.")
+    children: Connection[Tenant] = to_many("The tenants directly below.", by=stored.Tenant.parent_id)
+    staff: Connection[StaffAccount] = to_many("Its staff.", by=models.identity.StaffAccount.tenant_id)
+    sim_cards: Connection[SimCard] = to_many("The cards that it holds itself.", by=models.sim.SimCard.tenant_id)
+
+
+@entity(stored.Platform, prefix="ten", filters=SEARCHABLE, sorts=("name", "created_at"))
+class Platform(Tenant):
+    """The operator itself, the root of the tree."""
+
+
+@entity(stored.Enterprise, prefix="ten", filters=SEARCHABLE, sorts=("name", "created_at"))
+class Enterprise(Tenant):
+    """A company that buys cards for its own use (S0-36)."""
+
+    business_licence: str | None
+    landline: str | None
+    credit_limit: Decimal | None = column("What it may owe, in its currency.")
+    available_amount: Decimal | None = column("What it may spend now, in its currency.")
+
+
+@entity(stored.Agent, prefix="ten", filters=(*SEARCHABLE, "agent_level"), sorts=("name", "created_at"))
+class Agent(Tenant):
+    """A sales agent of level 1, 2 or 3 (S0-38)."""
+
+    agent_level: int | None = column("1, 2 or 3.")
+    total_income: Decimal | None = column("All it has earned, in its currency.")
+    income_balance: Decimal | None = column("What of it has not been withdrawn, in its currency.")
+
+
+@input_type
+class TenantProfileInput:
+    """How to reach a tenant, and what it is called."""
+
+    name: str
+    contact_name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    time_zone: str | None = None
+    remark: str | None = None
+
+
+@input_type
+class FirstAccountInput:
+    """The first account of a new tenant; its owner changes the password at will."""
+
+    login: str
+    password: str
+    name: str
+
+
+@input_type
+class CreateEnterpriseInput:
+    """A new enterprise customer of the platform (S0-11)."""
+
+    profile: TenantProfileInput
+    business_licence: str | None = None
+    landline: str | None = None
+    account: FirstAccountInput | None = None
+    idempotency_key: str | None = None
+
+
+@input_type
+class CreateAgentInput:
+    """A new agent directly below the caller: level 1 by the platform, deeper by its parent agent (S0-11, S0-21)."""
+
+    profile: TenantProfileInput
+    account: FirstAccountInput | None = None
+    idempotency_key: str | None = None
+
+
+@input_type
+class UpdateTenantInput:
+    """Changes to a tenant's profile; a field left out stays as it is (S0-24)."""
+
+    id: str
+    name: str | None = None
+    contact_name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    remark: str | None = None
+
+
+@input_type
+class MoveTenantInput:
+    """A branch on its way to another parent, with everything below it (S3-01)."""
+
+    id: str
+    parent: str
+    idempotency_key: str | None = None
+
+
+@value
+class TenantPayload:
+    """The tenant as it now is, or why nothing was changed."""
+
+    tenant: Tenant | None
+    errors: list[UserError]
