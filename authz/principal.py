@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,8 +97,14 @@ class Principal:
         return self.kind.value.lower()
 
 
-def system(path: str, tenant_id: int, grants: Grants, roles: Sequence[str] = ()) -> Principal:
-    """The system at work for a tenant: a task, a job, a login that is still being checked."""
-    return Principal(
-        kind=PrincipalKind.SYSTEM, door="system", grants=grants, tenant_id=tenant_id, path=path, roles=tuple(roles)
-    )
+NOTHING = Grants({}, "nothing")
+
+
+def system(reason: str, path: str = ROOT_PATH, tenant_id: int | None = None) -> Principal:
+    """The system at work, in the scope of the tenant that caused it; the platform's scope needs its reason."""
+    return Principal(PrincipalKind.SYSTEM, f"system:{reason}", NOTHING, tenant_id=tenant_id, path=path)
+
+
+def visitor(door: str, grants: Grants = NOTHING, language: str = "zh-CN") -> Principal:
+    """Somebody who has not logged in."""
+    return Principal(PrincipalKind.ANONYMOUS, door, grants, language=language)

@@ -13,7 +13,6 @@ from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 
 from models.base import AppendOnly, Base, Personal, Published, TenantOwned
-from models.sim import SimImportRow
 from models.tenancy import Tenant
 
 APPLICATION_ROLE = "trellis_app"
@@ -43,8 +42,6 @@ def _mine() -> str:
 def _predicate(model: type) -> str:
     if issubclass(model, Tenant):
         return _in_subtree("path")
-    if model is SimImportRow:
-        return "EXISTS (SELECT FROM task WHERE task.id = task_id)"
     if not issubclass(model, TenantOwned):
         raise TypeError(f"{model.__name__} declares no owner: it needs a row-level security policy")
     parts = [_in_subtree("tenant_path")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, Personal, TenantOwned, Timestamped, Widespread, stored_enum
@@ -38,6 +38,11 @@ class SimHolding(enum.Enum):
     AGENCY = "AGENCY"
 
 
+DISPLAY_ICCID = "'99' || lpad(id::text, 16, '0') || lpad((98 - id * 100 % 97)::text, 2, '0')"
+"""Twenty digits made from the card's key: in the order of entry, so that a box of cards is a range, with two
+check digits after ISO 7064 (mod 97-10), and telling nothing of the carrier's number."""
+
+
 class SimCard(Timestamped, Personal, Widespread, Base):
     """A SIM in stock or in service (S0-43). Its tenant is its present holder, deepest in the tree.
 
@@ -55,7 +60,7 @@ class SimCard(Timestamped, Personal, Widespread, Base):
     )
 
     iccid: Mapped[str] = mapped_column(unique=True)
-    display_iccid: Mapped[str] = mapped_column(unique=True)
+    display_iccid: Mapped[str] = mapped_column(Computed(DISPLAY_ICCID, persisted=True), unique=True)
     imsi: Mapped[str | None] = mapped_column(unique=True)
     msisdn: Mapped[str | None] = mapped_column(index=True)
     carrier: Mapped[Carrier] = mapped_column(stored_enum(Carrier))
@@ -170,28 +175,3 @@ class SimEndUserBinding(Personal, TenantOwned, Base):
 
     sim_card: Mapped[SimCard] = relationship(lazy="raise")
     end_user: Mapped[EndUser] = relationship(lazy="raise", foreign_keys="SimEndUserBinding.end_user_id")
-
-
-class SimImportRow(Base):
-    """A row of a spreadsheet on its way into the inventory: loaded by COPY, checked as a set, then removed."""
-
-    __tablename__ = "sim_import_row"
-    __table_args__ = (
-        UniqueConstraint("task_id", "row_number"),
-        Index("ix_sim_import_row_task_id_iccid", "task_id", "iccid"),
-        {"prefixes": ["UNLOGGED"]},
-    )
-
-    task_id: Mapped[int] = mapped_column(ForeignKey("task.id", ondelete="CASCADE"))
-    row_number: Mapped[int]
-    iccid: Mapped[str | None]
-    imsi: Mapped[str | None]
-    msisdn: Mapped[str | None]
-    carrier: Mapped[str | None]
-    supplier: Mapped[str | None]
-    sim_type: Mapped[str | None]
-    apn: Mapped[str | None]
-    package: Mapped[str | None]
-    remark: Mapped[str | None]
-    refusal_column: Mapped[str | None]
-    refusal: Mapped[str | None]

@@ -176,8 +176,8 @@ class _Builder:
             spec = self.specs[entity.name].get(python_name, FieldSpec("column", ""))
             bare, _ = _strip_optional(annotation)
             if get_origin(bare) is Connection:
-                stub = self.stub(python_name, self.connection_arguments(get_args(bare)[0].__name__), None, cls)
-                stub.__annotations__["return"] = self.connections[get_args(bare)[0].__name__]
+                target = get_args(bare)[0].__name__
+                stub = self.stub(python_name, self.connection_arguments(target), None, cls, self.connections[target])
                 setattr(cls, python_name, strawberry.field(resolver=stub, description=spec.description))
                 continue
             annotations[python_name] = annotation
@@ -199,7 +199,7 @@ class _Builder:
         return arguments
 
     def stub(
-        self, name: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any] | None, owner: Any
+        self, name: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any] | None, owner: Any, answer: Any
     ) -> Callable[..., Any]:
         """A resolver that is never called: it carries a signature into the schema."""
 
@@ -217,8 +217,8 @@ class _Builder:
         ]
         resolver.__name__ = name
         resolver.__module__ = owner.__module__
-        resolver.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        resolver.__annotations__ = dict(arguments)
+        resolver.__signature__ = inspect.Signature(parameters, return_annotation=answer)  # type: ignore[attr-defined]
+        resolver.__annotations__ = {**arguments, "return": answer}
         return resolver
 
     def make_root(self, name: str, roots: Mapping[str, QueryRoot | MutationRoot | SubscriptionRoot]) -> type | None:
@@ -243,8 +243,7 @@ class _Builder:
                     arguments[parameter.name] = self.annotation(root.function, parameter.annotation)
                     if parameter.default is not inspect.Parameter.empty:
                         defaults[parameter.name] = parameter.default  # type: ignore[index]
-            stub = self.stub(python_name, arguments, defaults, root.function)
-            stub.__annotations__["return"] = answer
+            stub = self.stub(python_name, arguments, defaults, root.function, answer)
             description = inspect.cleandoc(root.function.__doc__ or "")
             if isinstance(root, SubscriptionRoot):
                 members[python_name] = _subscription(stub, answer, description)
@@ -262,8 +261,10 @@ def _subscription(stub: Callable[..., Any], answer: Any, description: str) -> An
 
     resolver.__name__ = stub.__name__
     resolver.__module__ = stub.__module__
-    resolver.__signature__ = stub.__signature__  # type: ignore[attr-defined]
-    resolver.__annotations__ = {**stub.__annotations__, "return": AsyncGenerator[answer, None]}
+    stream = AsyncGenerator[answer, None]
+    signature = inspect.signature(stub)
+    resolver.__signature__ = signature.replace(return_annotation=stream)  # type: ignore[attr-defined]
+    resolver.__annotations__ = {**stub.__annotations__, "return": stream}
     return strawberry.subscription(resolver=resolver, description=description)
 
 

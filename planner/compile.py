@@ -79,6 +79,7 @@ from planner.registry import QueryRoot
 
 Selections = Sequence[SelectionSetNode]
 DEFAULT_PAGE = 20
+WHOLE_VALUE_OPERATORS = frozenset({"eq", "in", "isNull"})
 INTROSPECTION = frozenset({"__schema", "__type"})
 
 
@@ -351,12 +352,16 @@ class _Compiler:
         discriminator = entity.discriminator
         assert discriminator is not None
         position = at.rows.column(f"{at.alias}.kind", at.need(discriminator))
-        expression, fallible = "None", False
+        parts: dict[str, str] = {}
+        fallible = False
         for stored, name in entity.concrete.items():
-            if self.grants.reach_of(name, "id", Act.READ) is None:
-                continue
-            part, fails = self.concrete(self.registry.entities[name], at, sets, path, where, many)
-            fallible = fallible or fails
+            if self.grants.reach_of(name, "id", Act.READ) is not None:
+                parts[stored], fails = self.concrete(self.registry.entities[name], at, sets, path, where, many)
+                fallible = fallible or fails
+        if len(parts) == len(entity.concrete) and len(set(parts.values())) == 1:
+            return next(iter(parts.values())), fallible
+        expression = "None"
+        for stored, part in parts.items():
             expression = f"({part} if r[{position}]=={stored!r} else {expression})"
         return expression, fallible
 
@@ -430,9 +435,7 @@ class _Compiler:
             assert declared.column is not None
             expression = at.need(declared.column)
             kind = declared.column.type
-        if declared.spec.mask is not None and not self.grants.allows(
-            entity.name, f"{declared.name}:unmasked", Act.READ
-        ):
+        if declared.spec.mask is not None and not self.unmasked(entity, declared):
             expression = declared.spec.mask(expression)
         if isinstance(kind, Numeric | UUID):
             expression = cast(expression, Text)
@@ -445,6 +448,10 @@ class _Compiler:
         if isinstance(kind, JSONB):
             return f"(Fragment(r[{position}]) if r[{position}] is not None else None)"
         return f"r[{position}]"
+
+    def unmasked(self, entity: Entity, declared: Field) -> bool:
+        names = entity.concrete.values() if entity.interface else (entity.name,)
+        return all(self.grants.allows(name, declared.unmasked, Act.READ) for name in names)
 
     def to_one(
         self,
@@ -741,7 +748,7 @@ class _Compiler:
         )
         columns = list(at.needs.values())
         if parent is not None:
-            keys = func.unnest(parameters.keys()).table_valued("id", name="k")
+            keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             where = [parent.column == keys.c.id, *where, self.in_scope(entity, parameters)]
             child = pages.plain(table, columns, where, page, parameters).correlate(keys).lateral(at.alias)
             source = self.joined(rows, keys.join(child, true()))
@@ -775,7 +782,7 @@ class _Compiler:
         if parent is None:
             self.finish(rows, counted.where(*where, self.in_scope(entity, parameters)))
         else:
-            keys = func.unnest(parameters.keys()).table_valued("id", name="k")
+            keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             each = counted.where(parent.column == keys.c.id, *where, self.in_scope(entity, parameters))
             self.finish(rows, select(keys.c.id, each.correlate(keys).scalar_subquery()).select_from(keys))
         return rows.level.number
@@ -829,6 +836,14 @@ class _Compiler:
         for operator, reference in comparison.items():
             if reference is None:
                 raise bad_input(f"filter.{name}.{operator} is null; use isNull.", path=path)
+            if (
+                declared is not None
+                and declared.spec.mask is not None
+                and operator not in WHOLE_VALUE_OPERATORS
+                and not self.unmasked(entity, declared)
+            ):
+                # a part of a masked value would give it away digit by digit
+                raise GraphRefusal("FORBIDDEN", f"You may search {name} by its whole value only.", path=path)
             if operator == "isNull":
                 parts.append(filters.null_condition(column, bool(self.arguments.value(reference))))
             else:
@@ -878,7 +893,7 @@ class _Compiler:
         rows = self.level("keyed")
         at = _At(entity, rows, "a")
         expression, fallible = self.object(entity, at, self.below(nodes), path, "p", 1)
-        keys = func.unnest(rows.parameters.keys()).table_valued("id", name="k")
+        keys = func.unnest(rows.parameters.keys()).table_valued("id").render_derived(name="k")
         found = (
             select(*at.needs.values())
             .select_from(entity.table)

@@ -101,6 +101,11 @@ class Field:
     def kind(self) -> str:
         return self.spec.kind
 
+    @property
+    def unmasked(self) -> str:
+        """The coordinate's field that a policy grants to show a masked value in full."""
+        return f"{self.name}Unmasked"
+
 
 @dataclass
 class Entity:

@@ -94,9 +94,7 @@ class Children:
         while not _answers_ready(settings):
             self.check()
             if time.monotonic() > deadline:
-                raise ProgramEndedError(
-                    f"The API is not ready after {READY_PATIENCE:.0f} s. {self._log('api')}"
-                )
+                raise ProgramEndedError(f"The API is not ready after {READY_PATIENCE:.0f} s. {self._log('api')}")
             time.sleep(0.05)
 
     def watch(self) -> NoReturn:
@@ -144,9 +142,7 @@ def trellis_programs(settings: Settings) -> list[Program]:
 def migrate(settings: Settings) -> None:
     """Bring the database to the newest schema, as its owner."""
     if not settings.database_owner_url:
-        raise ValueError(
-            "TRELLIS_DATABASE_OWNER_URL must be set: migrations run as the owner of the database"
-        )
+        raise ValueError("TRELLIS_DATABASE_OWNER_URL must be set: migrations run as the owner of the database")
     config = Config()
     config.set_main_option("script_location", str(PROJECT / "migrations"))
     config.set_main_option("sqlalchemy.url", settings.database_owner_url.replace("%", "%%"))
@@ -206,8 +202,7 @@ def welcome(settings: Settings, logins: "Sequence[DemoLogin]") -> str:
     """The page that says where to go and as whom to log in."""
     doors = sorted(frontend.parent.name for frontend in (PROJECT / "frontends").glob("*/frontend.toml"))
     addresses = [
-        (door, f"{settings.public_url}/{door}/graphql", f"{settings.public_url}/{door}/graphiql")
-        for door in doors
+        (door, f"{settings.public_url}/{door}/graphql", f"{settings.public_url}/{door}/graphiql") for door in doors
     ]
     accounts = [(login.door, login.role, login.tenant, login.account, login.password) for login in logins]
     return "\n".join(
@@ -227,9 +222,7 @@ def welcome(settings: Settings, logins: "Sequence[DemoLogin]") -> str:
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(_width, column)) for column in zip(heading, *rows, strict=True)]
     return [
-        "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (heading, *rows)
     ]
 

@@ -24,7 +24,7 @@ class StateFolder:
 
     `secrets/` (0700) holds one secret a file, `logs/` (0700) one log a program and the one of its last run,
     `data/` what the services store. When root starts them, they run as another account. Where that account
-    cannot reach the folder (a clone below /root), `data` is a link to a folder in /var/lib/trellis.
+    cannot reach the folder (a clone in a closed home), `data` is a link to a folder in /var/lib/trellis.
     """
 
     path: Path

@@ -16,11 +16,11 @@ from typing import IO, Final, NamedTuple
 from xml.etree.ElementTree import ParseError
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
-from openpyxl.packaging.relationship import get_rels_path  # type: ignore[import-untyped]
-from openpyxl.reader.excel import ExcelReader, _find_workbook_part  # type: ignore[import-untyped]
-from openpyxl.styles.stylesheet import apply_stylesheet  # type: ignore[import-untyped]
-from openpyxl.utils.datetime import from_excel  # type: ignore[import-untyped]
-from openpyxl.xml.constants import (  # type: ignore[import-untyped]
+from openpyxl.packaging.relationship import get_rels_path
+from openpyxl.reader.excel import ExcelReader, _find_workbook_part
+from openpyxl.styles.stylesheet import apply_stylesheet
+from openpyxl.utils.datetime import from_excel
+from openpyxl.xml.constants import (
     ARC_CONTENT_TYPES,
     ARC_STYLE,
     SHARED_STRINGS,
@@ -138,6 +138,8 @@ def _part(archive: ZipFile, name: str) -> IO[bytes]:
         return archive.open(name)
     except KeyError:
         raise broken(f"{name} is missing") from None
+    except FAULTS as error:
+        raise broken(f"{name} cannot be opened") from error
 
 
 def _scan(archive: ZipFile, sheet: str) -> None:

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
-import xlsxwriter  # type: ignore[import-untyped]
+import xlsxwriter
 
 from services.spreadsheets.delimited import DANGEROUS
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from server.embedded import DATA_OF_ROOT, StateFolder
+from server.embedded import StateFolder
 from server.embedded.postgres import (
     APPLICATION,
     OWNER,
@@ -224,7 +224,7 @@ def test_a_server_that_cannot_start_says_why(state_dir: Path) -> None:
 
 def test_secrets_belong_to_the_caller_alone(state_dir: Path, stopping: ExitStack) -> None:
     postgres = started_postgres(state_dir, stopping)
-    started_valkey(state_dir, stopping)
+    valkey = started_valkey(state_dir, stopping)
     postgres.ensure_database()
     secrets = sorted((state_dir / "secrets").iterdir())
     assert [(secret.name, mode(secret), secret.stat().st_uid) for secret in secrets] == [
@@ -236,10 +236,10 @@ def test_secrets_belong_to_the_caller_alone(state_dir: Path, stopping: ExitStack
     assert mode(state_dir / "secrets") == "drwx------"
     assert mode(state_dir / "logs") == "drwx------"
     assert sorted(log.name for log in (state_dir / "logs").iterdir()) == ["postgres.log", "valkey.log"]
-    command_lines = b"".join(
-        Path(f"/proc/{pid}/cmdline").read_bytes()
-        for pid in [*working_in(state_dir / "data/postgres"), *working_in(state_dir / "data/valkey")]
-    )
+    assert postgres.process is not None
+    assert valkey.process is not None
+    servers = (postgres.process.pid, valkey.process.pid)
+    command_lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in servers)
     assert [secret.name for secret in secrets if secret.read_bytes() in command_lines] == []
 
 
@@ -303,22 +303,23 @@ def test_the_services_of_root_run_as_nobody(state_dir: Path, stopping: ExitStack
 
 
 @needs_root
-def test_data_moves_where_the_account_can_reach_it(state_dir: Path, stopping: ExitStack) -> None:
+def test_data_moves_where_the_account_can_reach_it(
+    state_dir: Path, stopping: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.embedded.DATA_OF_ROOT", state_dir / "var")
     home = state_dir / "home"
     home.mkdir(mode=0o700)
     hidden = home / "state"
-    stopping.callback(remove_state, hidden)
     postgres = started_postgres(hidden, stopping)
     assert psql(postgres.url(SUPERUSER, "postgres"), "SELECT 1") == "1"
     data = (hidden / "data").resolve()
-    assert data.parent == DATA_OF_ROOT
+    assert data.parent == state_dir / "var"
     assert mode(data) == "drwx--x--x"
     assert (data / "postgres" / "PG_VERSION").read_text() == "18\n"
     postgres.stop()
 
     copy = home / "copy"
     shutil.copytree(hidden, copy, symlinks=True)
-    stopping.callback(remove_state, copy)
     assert StateFolder(copy).data(service_account()) != data
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import tracemalloc
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,7 @@ def upload(tmp_path: Path) -> Path:
 
 def write_workbook(path: Path, rows: list[list[object]]) -> Path:
     with xlsxwriter.Workbook(str(path)) as workbook:
+        workbook.set_properties({"created": datetime(2024, 1, 31, tzinfo=UTC)})
         sheet = workbook.add_worksheet()
         for number, row in enumerate(rows):
             for place, value in enumerate(row):
@@ -328,7 +330,7 @@ class TestHostileWorkbook:
     def test_every_truncation_and_many_damages_are_refused_or_read(self, upload: Path) -> None:
         write_workbook(upload, [["ICCID"], ["1"]])
         whole = upload.read_bytes()
-        seen = set()
+        seen: set[int | str] = set()
         for place in range(4, len(whole), 7):
             for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :]):
                 upload.write_bytes(damaged)

@@ -1,0 +1,231 @@
+"""From an account or a key to a principal: policies of files and database, compiled grants, kept in memory.
+
+Every process keeps principals and grants and hears of changes on one Redis channel, so that a changed policy, a
+revoked session or a disabled account acts within a second. While the channel is silent because the connection
+is lost, nothing is kept: each request asks the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis
+import structlog
+from sqlalchemy import func, select
+
+from authz.coordinates import Catalog
+from authz.grants import Grants, GrantsCache
+from authz.policies import Policies, PolicyLine, load_policies
+from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
+from authz.session import Database
+from models.identity import (
+    AccountStatus,
+    ApiKey,
+    ApiKeyStatus,
+    Department,
+    LoginSession,
+    Role,
+    RoleAssignment,
+    RolePolicy,
+    StaffAccount,
+)
+from models.tenancy import Tenant, TenantStatus
+
+CHANNEL = "trellis:access"
+KEPT_SECONDS = 60
+KEPT_PRINCIPALS = 50_000
+ANYBODY = "anybody"
+"""The built-in role of everyone, logged in or not."""
+
+log = structlog.get_logger()
+
+
+class Access:
+    def __init__(self, database: Database, server: redis.Redis, folder: Path, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._database = database
+        self._redis = server
+        self._built_in = load_policies(folder)
+        self.grants = GrantsCache(self._built_in, catalog)
+        self._principals: dict[str, tuple[float, Principal]] = {}
+        self._listening = False
+        self._task: asyncio.Task[None] | None = None
+        self.visitor_grants: dict[str, Grants] = {}
+
+    # -- policies -----------------------------------------------------------------------------------------
+
+    @property
+    def built_in(self) -> Policies:
+        return self._built_in
+
+    async def load(self) -> None:
+        """Reads tenant-made roles; their policies hold in their own tenant's branch only."""
+        async with self._database.transaction(system("policies")) as session:
+            rows = await session.execute(
+                select(Role.id, RolePolicy.tenant_path, RolePolicy.obj, RolePolicy.act, RolePolicy.scope, RolePolicy.eft)
+                .join(RolePolicy, RolePolicy.role_id == Role.id)
+                .where(Role.status == AccountStatus.ACTIVE)
+            )
+            made = tuple(
+                PolicyLine.parse([f"role:{role}", f"{path}*", obj, act, scope, eft], source=f"role:{role}")
+                for role, path, obj, act, scope, eft in rows
+            )
+        self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
+        self._principals.clear()
+
+    def grants_of(self, roles: Iterable[str], path: str) -> Grants:
+        return self.grants.grants_of([ANYBODY, *roles], path or ROOT_PATH)
+
+    def visitor(self, door: str, language: str) -> Principal:
+        return visitor(door, self.grants_of([], ROOT_PATH), language)
+
+    # -- principals ---------------------------------------------------------------------------------------
+
+    async def principal_of_session(
+        self, session_key: str, account_id: int, door: str, expires_at: float, roles_allowed: frozenset[str], language: str
+    ) -> Principal | None:
+        """The staff member behind an access token; None when the session, account or tenant has ended."""
+        key = f"session:{session_key}:{language}"
+        if (kept := self._kept(key)) is not None:
+            return kept if kept.door == door else None
+        async with self._database.transaction(system("authentication")) as session:
+            found = (
+                await session.execute(
+                    select(StaffAccount, Tenant.id, Tenant.path)
+                    .join(LoginSession, LoginSession.account_id == StaffAccount.id)
+                    .join(Tenant, Tenant.id == StaffAccount.tenant_id)
+                    .outerjoin(Department, Department.id == StaffAccount.department_id)
+                    .where(
+                        LoginSession.key == uuid.UUID(session_key),
+                        LoginSession.door == door,
+                        LoginSession.revoked_at.is_(None),
+                        LoginSession.expires_at > func.now(),
+                        StaffAccount.id == account_id,
+                        StaffAccount.status == AccountStatus.ACTIVE,
+                        Tenant.status == TenantStatus.ACTIVE,
+                        func.coalesce(Department.status, AccountStatus.ACTIVE.name) == AccountStatus.ACTIVE.name,
+                    )
+                )
+            ).one_or_none()
+            if found is None:
+                return None
+            account, tenant_id, path = found
+            roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
+            held = tuple(sorted(role for role in roles if role in roles_allowed or role.startswith("role:")))
+            below = await self._tenants_below(session, path)
+        principal = Principal(
+            kind=PrincipalKind.STAFF,
+            door=door,
+            grants=self.grants_of(held, path),
+            tenant_id=tenant_id,
+            path=path,
+            tenants_below=below,
+            account_id=account.id,
+            roles=held,
+            session_key=session_key,
+            expires_at=expires_at,
+            language=language,
+        )
+        self._keep(key, principal)
+        return principal
+
+    async def principal_of_key(
+        self, key: str, door: str, roles_allowed: frozenset[str], language: str
+    ) -> tuple[Principal, bytes] | None:
+        """The partner behind an API key, and its encrypted secret; None for a key that is not valid now."""
+        async with self._database.transaction(system("authentication")) as session:
+            found = (
+                await session.execute(
+                    select(ApiKey, Tenant.path)
+                    .join(Tenant, Tenant.id == ApiKey.tenant_id)
+                    .where(
+                        ApiKey.key == key,
+                        ApiKey.status == ApiKeyStatus.ACTIVE,
+                        ApiKey.expires_at > func.now(),
+                        Tenant.status == TenantStatus.ACTIVE,
+                    )
+                )
+            ).one_or_none()
+            if found is None:
+                return None
+            api_key, path = found
+            below = await self._tenants_below(session, path)
+        held = tuple(sorted(role for role in api_key.roles if role in roles_allowed))
+        principal = Principal(
+            kind=PrincipalKind.API_KEY,
+            door=door,
+            grants=self.grants_of(held, path),
+            tenant_id=api_key.tenant_id,
+            path=path,
+            tenants_below=below,
+            api_key_id=api_key.id,
+            roles=held,
+            language=language,
+        )
+        return principal, api_key.secret_encrypted
+
+    async def _tenants_below(self, session: Any, path: str) -> int:
+        end = path.rstrip(".") + "/"
+        counted = select(func.count()).select_from(Tenant).where(Tenant.path >= path, Tenant.path < end)
+        return int(await session.scalar(counted))
+
+    # -- what is kept, and when it is forgotten ------------------------------------------------------------
+
+    def _kept(self, key: str) -> Principal | None:
+        found = self._principals.get(key)
+        if found is None or not self._listening or found[0] < time.monotonic():
+            return None
+        return found[1]
+
+    def _keep(self, key: str, principal: Principal) -> None:
+        if len(self._principals) >= KEPT_PRINCIPALS:
+            self._principals.clear()
+        self._principals[key] = (time.monotonic() + KEPT_SECONDS, principal)
+
+    async def changed(self, *, policies: bool = False) -> None:
+        """Tells every process, this one first, that principals (and policies) are to be read again."""
+        self._principals.clear()
+        if policies:
+            await self.load()
+        await self._redis.publish(CHANNEL, "policies" if policies else "principals")
+
+    async def start(self) -> None:
+        await self.load()
+        ready = asyncio.Event()
+        self._task = asyncio.create_task(self._listen(ready), name="access changes")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ready.wait(), 5)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self, ready: asyncio.Event) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(CHANNEL)
+                    self._principals.clear()
+                    await self.load()
+                    self._listening = True
+                    ready.set()
+                    async for message in channel.listen():
+                        if message["type"] != "message":
+                            continue
+                        self._principals.clear()
+                        if message["data"] in (b"policies", "policies"):
+                            await self.load()
+            except (redis.RedisError, OSError) as error:
+                log.warning("access changes are not heard; asking the database each time", error=str(error))
+                await asyncio.sleep(0.5)
+            finally:
+                self._listening = False
+                self._principals.clear()

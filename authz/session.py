@@ -1,0 +1,123 @@
+"""The first wall for services: ORM sessions that cannot forget the caller's scope.
+
+Every select, update and delete of the ORM gets the caller's predicates; bulk inserts and statements that would
+move rows to another tenant are refused. What this event cannot see (``text()``, Core statements) meets the
+second wall: the transaction tells PostgreSQL whose rows it may touch before anything else is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Update, and_, event, or_, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.pool import NullPool
+
+from authz.principal import ROOT_PATH, Principal
+from models.base import Personal, Published, TenantOwned
+from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
+from models.tenancy import Tenant
+
+
+class ScopeError(RuntimeError):
+    """A statement that the scope of its session forbids: a bug, not a caller's mistake."""
+
+
+class ScopedSession(Session):
+    """A session that acts for a principal; without one it refuses to work."""
+
+
+def principal_of(session: Session | AsyncSession) -> Principal:
+    found = session.info.get("principal")
+    if not isinstance(found, Principal):
+        raise ScopeError("the session has no principal")
+    return found
+
+
+@event.listens_for(ScopedSession, "do_orm_execute")
+def _narrow(state: ORMExecuteState) -> None:
+    principal = principal_of(state.session)
+    if state.is_insert and state.is_orm_statement and not state.is_from_statement:
+        raise ScopeError("bulk inserts pass the session by: add objects, or use COPY under row-level security")
+    if isinstance(state.statement, Update):
+        moved = {getattr(c, "key", c) for c in state.statement._values or {}} & {"tenant_id", "tenant_path"}
+        if moved:
+            raise ScopeError("a bulk update may not move rows to another tenant")
+    if principal.path == ROOT_PATH or state.is_column_load or state.is_relationship_load:
+        return
+    path, end, ancestors, person = principal.path, principal.path_end, list(principal.ancestors), principal.end_user_id
+
+    def owned(model: Any) -> Any:
+        inside = and_(model.tenant_path >= path, model.tenant_path < end) if path else model.tenant_path == ""
+        if issubclass(model, Published):
+            inside = or_(inside, model.tenant_path.in_(ancestors))
+        if issubclass(model, Personal) and person is not None:
+            inside = or_(inside, model.end_user_id == person)
+        return inside
+
+    def tenants(model: Any) -> Any:
+        return and_(model.path >= path, model.path < end) if path else model.path == ""
+
+    state.statement = state.statement.options(
+        *(
+            with_loader_criteria(mapper.class_, owned(mapper.class_), include_aliases=True)
+            for mapper in Tenant.registry.mappers
+            if issubclass(mapper.class_, TenantOwned)
+        ),
+        with_loader_criteria(Tenant, tenants(Tenant), include_aliases=True),
+    )
+
+
+@event.listens_for(ScopedSession, "before_flush")
+def _claim(session: Session, *_: object) -> None:
+    principal = principal_of(session)
+    for row in (*session.new, *session.dirty, *session.deleted):
+        path = row.path if isinstance(row, Tenant) else getattr(row, "tenant_path", None)
+        if isinstance(row, TenantOwned | Tenant) and not (
+            path is not None and principal.path and principal.path <= path < principal.path_end
+        ):
+            person = getattr(row, "end_user_id", None)
+            if person is None or person != principal.end_user_id:
+                raise ScopeError(f"{type(row).__name__} at {path!r} lies outside {principal.path!r}")
+
+
+class Database:
+    """The database as services use it: one transaction at a time, for one principal."""
+
+    def __init__(self, dsn: str, pool_size: int = 8, *, pooled: bool = True) -> None:
+        url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size} if pooled else {}
+        if not pooled:
+            options["poolclass"] = NullPool
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            connect_args={
+                "ssl": False,
+                "server_settings": {"TimeZone": "UTC", "application_name": "trellis", "jit": "off"},
+            },
+            **options,
+        )
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self, principal: Principal) -> AsyncIterator[AsyncSession]:
+        """One transaction in which only the principal's rows exist; commits at the end, rolls back on any error."""
+        async with AsyncSession(
+            self.engine, sync_session_class=ScopedSession, expire_on_commit=False, info={"principal": principal}
+        ) as session:
+            path, ancestors, end_user = principal.row_context
+            await session.execute(
+                text(
+                    f"SELECT set_config('{PATH_SETTING}', :path, true), "
+                    f"set_config('{ANCESTORS_SETTING}', :ancestors, true), "
+                    f"set_config('{END_USER_SETTING}', :end_user, true)"
+                ),
+                {"path": path, "ancestors": ancestors, "end_user": end_user},
+            )
+            yield session
+            await session.commit()

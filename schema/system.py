@@ -1,0 +1,67 @@
+"""Long tasks and the operation log in the graph."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Float, cast, func
+
+import models.system as stored
+from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one
+
+if TYPE_CHECKING:
+    from schema.identity import StaffAccount
+
+TaskKind, TaskStatus = stored.TaskKind, stored.TaskStatus
+enum_type(TaskKind, "What a task does.")
+enum_type(TaskStatus, "How far a task has come.")
+
+
+@entity(stored.Task, prefix="tsk", filters=("kind", "status", "created_at"), sorts=("created_at",))
+class ImportTask(Node):
+    """Cards on their way into the inventory, with progress and per-row results (S0-03, S0-05)."""
+
+    kind: TaskKind
+    status: TaskStatus
+    total: int | None = column("Items in all; null until they have been counted.")
+    done: int = column("Items accepted.")
+    failed: int = column("Items refused.")
+    progress: float | None = computed(
+        "From 0 to 1.", lambda t: cast(t.done + t.failed, Float) / func.nullif(t.total, 0)
+    )
+    error_code: str | None = column("Why the whole task failed.")
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    account: StaffAccount | None = to_one("Who started it.")
+    refusals: Connection[TaskRefusal] = to_many("What was refused, row by row.", by=stored.TaskRefusal.task_id)
+    refused_file_url: str | None = live(
+        "A short-lived link to the refused rows, ready to be corrected and imported again.",
+        needs=("refused_file_id",),
+    )
+
+
+@entity(stored.TaskRefusal, prefix="trf", filters=("code",), sorts=("row_number",))
+class TaskRefusal(Node):
+    """A row that was refused: where it stands, what it holds, and why."""
+
+    row_number: int = column("The spreadsheet's own row; the header is row 1.")
+    column: str = column("The heading of the column at fault.")
+    value: str | None
+    code: str
+    message: str | None = live("Why, in the caller's language.", needs=("code", "value"))
+
+
+@entity(stored.OperationRecord, prefix="opr", filters=("mutation", "outcome", "at"), sorts=("at",))
+class OperationRecord(Node):
+    """One mutation that was run: by whom, through which door, how it ended."""
+
+    at: datetime
+    request_id: str
+    door: str
+    mutation: str
+    outcome: str
+    duration_ms: int
+    ip: str | None

@@ -1,0 +1,144 @@
+"""Suppliers, data packages and outlets: what the platform buys, sells and where (S0-07, S0-08, S0-39)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+
+from models.catalog import CatalogStatus, DataPackage, Outlet, Supplier
+from services import validation
+from services.conflicts import told_apart
+from services.identity import tenant_for
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+
+T = TypeVar("T", Supplier, DataPackage, Outlet)
+
+SUPPLIER_CONSTRAINTS = "uq_supplier_tenant_id_name"
+PACKAGE_CONSTRAINTS = "uq_data_package_tenant_id_code"
+
+
+async def _found(work: Work, model: type[T], key: int, field: str = "id") -> T:
+    found = await work.session.scalar(select(model).where(model.id == key).with_for_update())
+    if found is None:
+        raise not_found(field)
+    return found
+
+
+def api_key_binding(supplier_id: int) -> str:
+    return f"supplier:{supplier_id}"
+
+
+async def create_supplier(work: Work, *, api_key: str | None, name: str, interface_name: str, **values: Any) -> Supplier:
+    """A supplier; its API key is kept encrypted. TAKEN where the name is in use."""
+    tenant = await tenant_for(work, None)
+    supplier = Supplier(
+        tenant_id=tenant.id,
+        tenant_path=tenant.path,
+        name=validation.text(name, "name"),
+        interface_name=validation.text(interface_name, "interfaceName", limit=64),
+        **values,
+    )
+    work.session.add(supplier)
+    async with told_apart(work.session, {SUPPLIER_CONSTRAINTS: ("name", supplier.name)}):
+        await work.session.flush()
+    if api_key is not None:
+        supplier.api_key_encrypted = work.runtime.keys.encrypt(api_key, api_key_binding(supplier.id))
+    return supplier
+
+
+async def update_supplier(work: Work, key: int, changes: dict[str, Any]) -> Supplier:
+    """Changes what is given and leaves the rest; a null API key is left as it is."""
+    supplier = await _found(work, Supplier, key)
+    api_key = changes.pop("api_key", None)
+    for name in ("name", "interface_name"):
+        if name in changes:
+            changes[name] = validation.text(changes[name], name)
+    for name, value in changes.items():
+        setattr(supplier, name, value)
+    if api_key is not None:
+        supplier.api_key_encrypted = work.runtime.keys.encrypt(api_key, api_key_binding(supplier.id))
+    async with told_apart(work.session, {SUPPLIER_CONSTRAINTS: ("name", supplier.name)}):
+        await work.session.flush()
+    return supplier
+
+
+def _check_package(volume: int | None, prices: dict[str, Decimal | None]) -> None:
+    if volume is not None and volume <= 0:
+        raise Refusal("NOT_POSITIVE", "dataVolumeMb")
+    for field, price in prices.items():
+        if price is not None and not price.is_finite():
+            raise Refusal("INVALID", field)
+        if price is not None and price < 0:
+            raise Refusal("NEGATIVE", field)
+        if price is not None and price >= Decimal(10) ** 14:
+            raise Refusal("INVALID", field)
+
+
+async def create_data_package(work: Work, *, supplier_id: int, **values: Any) -> DataPackage:
+    """A data package of a supplier (S0-07). WRONG_CARRIER where the supplier sells another carrier's cards."""
+    tenant = await tenant_for(work, None)
+    supplier = await _found(work, Supplier, supplier_id, "supplier")
+    if supplier.carrier is not None and supplier.carrier is not values["carrier"]:
+        raise Refusal("INVALID", "carrier")
+    if len(values["currency"]) != 3 or not values["currency"].isupper():
+        raise Refusal("INVALID", "currency")
+    _check_package(
+        values["data_volume_mb"], {"channelPrice": values["channel_price"], "salePrice": values["sale_price"]}
+    )
+    values["code"] = validation.text(values["code"], "code", limit=64)
+    values["name"] = validation.text(values["name"], "name")
+    package = DataPackage(tenant_id=tenant.id, tenant_path=tenant.path, supplier_id=supplier.id, **values)
+    work.session.add(package)
+    async with told_apart(work.session, {PACKAGE_CONSTRAINTS: ("code", package.code)}):
+        await work.session.flush()
+    return package
+
+
+async def update_data_package(work: Work, key: int, changes: dict[str, Any]) -> DataPackage:
+    """Changes what is given and leaves the rest."""
+    package = await _found(work, DataPackage, key)
+    _check_package(
+        changes.get("data_volume_mb"),
+        {"channelPrice": changes.get("channel_price"), "salePrice": changes.get("sale_price")},
+    )
+    if "name" in changes:
+        changes["name"] = validation.text(changes["name"], "name")
+    for name, value in changes.items():
+        setattr(package, name, value)
+    return package
+
+
+async def set_data_package_status(work: Work, key: int, status: CatalogStatus) -> DataPackage:
+    """A disabled package stays with the cards that have it and cannot be bound anew."""
+    package = await _found(work, DataPackage, key)
+    package.status = status
+    return package
+
+
+async def create_outlet(work: Work, values: dict[str, Any]) -> Outlet:
+    """A sales outlet (S0-39)."""
+    tenant = await tenant_for(work, None)
+    outlet = Outlet(tenant_id=tenant.id, tenant_path=tenant.path, **_outlet(values))
+    work.session.add(outlet)
+    await work.session.flush()
+    return outlet
+
+
+async def update_outlet(work: Work, key: int, changes: dict[str, Any]) -> Outlet:
+    outlet = await _found(work, Outlet, key)
+    for name, value in _outlet(changes).items():
+        setattr(outlet, name, value)
+    return outlet
+
+
+def _outlet(values: dict[str, Any]) -> dict[str, Any]:
+    checks = {
+        "name": lambda v: validation.text(v, "name"),
+        "province": lambda v: validation.text(v, "province", limit=40),
+        "contact_name": lambda v: validation.optional(v, "contactName"),
+        "contact_phone": lambda v: validation.phone(v, "contactPhone"),
+    }
+    return {name: checks[name](value) if name in checks else value for name, value in values.items()}

@@ -1,0 +1,474 @@
+"""Logins, sessions, staff accounts, roles, departments and API keys."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import jwt
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.coordinates import Act
+from authz.principal import ROOT_PATH, Principal, system
+from authz.scopes import Reach, Scope, within
+from models.identity import (
+    AccountStatus,
+    ApiKey,
+    ApiKeyStatus,
+    Department,
+    LoginMethod,
+    LoginOutcome,
+    LoginRecord,
+    LoginSession,
+    RoleAssignment,
+    StaffAccount,
+)
+from models.tenancy import Tenant, TenantStatus
+from services import validation
+from services.conflicts import told_apart
+from services.refusal import Refusal, not_found
+from services.runtime import DoorRules, Origin, Runtime, Work
+
+ACCESS_MINUTES = 15
+SESSION_DAYS = 30
+LOCK_AFTER = 5
+LOCK_MINUTES = 15
+ATTEMPTS_PER_ADDRESS = 60
+"""Tries to log in from one address within a minute, whatever the account."""
+
+_hasher = PasswordHasher()
+_DUMMY = _hasher.hash(secrets.token_hex(16))
+"""Checked for an unknown account, so that its answer takes as long as a known one's."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    access_token: str
+    refresh_token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class AccessClaims:
+    account_id: int
+    session_key: str
+    door: str
+    expires_at: float
+
+
+async def hash_password(plain: str) -> str:
+    return await asyncio.to_thread(_hasher.hash, plain)
+
+
+async def _matches(stored: str, given: str) -> bool:
+    try:
+        return await asyncio.to_thread(_hasher.verify, stored, given[:1_000])
+    except VerificationError:
+        return False
+
+
+# -- logging in ---------------------------------------------------------------------------------------------------
+
+
+async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, password: str) -> Tokens:
+    """Checks an account name and password at a door (S0-01, S0-19).
+
+    Unknown accounts, wrong passwords, disabled accounts and accounts of another door are all told apart in the
+    login log only; the caller hears WRONG_CREDENTIALS. ACCOUNT_LOCKED after five wrong passwords in a row.
+    """
+    if LoginMethod.PASSWORD.name not in door.login_methods:
+        raise Refusal("WRONG_CREDENTIALS", "account")
+    await _limit_attempts(runtime, origin)
+    async with runtime.database.transaction(system("login")) as session:
+        account = await session.scalar(
+            select(StaffAccount).where(func.lower(StaffAccount.login) == login.strip().lower()).with_for_update()
+        )
+        now = datetime.now(UTC)
+        locked = account is not None and account.locked_until is not None and account.locked_until > now
+        right = await _matches(_DUMMY if account is None else account.password_hash, password)
+        outcome = await _judge(session, account, door, locked=locked, right=right)
+        if account is not None and not locked:
+            if outcome is LoginOutcome.WRONG_CREDENTIALS:
+                account.failed_logins += 1
+                if account.failed_logins >= LOCK_AFTER:
+                    account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
+            elif outcome is LoginOutcome.SUCCEEDED:
+                account.failed_logins, account.locked_until, account.last_login_at = 0, None, now
+        platform = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
+        session.add(
+            LoginRecord(
+                tenant_id=account.tenant_id if account else platform,
+                tenant_path=account.tenant_path if account else ROOT_PATH,
+                login=login.strip()[:200],
+                account_id=account.id if account else None,
+                door=door.name,
+                method=LoginMethod.PASSWORD,
+                outcome=outcome,
+                ip=origin.ip,
+                user_agent=(origin.user_agent or "")[:400],
+            )
+        )
+        tokens = None
+        if outcome is LoginOutcome.SUCCEEDED:
+            assert account is not None
+            opened, refresh = _open_session(runtime, account, door, origin, now)
+            session.add(opened)
+            tokens = _tokens(runtime, opened, refresh, now)
+    if tokens is not None:
+        return tokens
+    if outcome is LoginOutcome.LOCKED:
+        assert account is not None
+        assert account.locked_until is not None
+        raise Refusal("ACCOUNT_LOCKED", "account", until=account.locked_until.isoformat(timespec="minutes"))
+    raise Refusal("WRONG_CREDENTIALS", "account")
+
+
+async def _limit_attempts(runtime: Runtime, origin: Origin) -> None:
+    key = f"trellis:login-attempts:{origin.ip}"
+    async with runtime.redis.pipeline() as batch:
+        batch.incr(key)
+        batch.expire(key, 60, nx=True)
+        count, _ = await batch.execute()
+    if count > ATTEMPTS_PER_ADDRESS:
+        raise Refusal("TOO_MANY_ATTEMPTS")
+
+
+async def _judge(
+    session: AsyncSession, account: StaffAccount | None, door: DoorRules, *, locked: bool, right: bool
+) -> LoginOutcome:
+    if account is None:
+        return LoginOutcome.WRONG_CREDENTIALS
+    if locked:
+        return LoginOutcome.LOCKED
+    if not right:
+        return LoginOutcome.WRONG_CREDENTIALS
+    tenant_status = await session.scalar(select(Tenant.status).where(Tenant.id == account.tenant_id))
+    if account.status is not AccountStatus.ACTIVE or tenant_status is not TenantStatus.ACTIVE:
+        return LoginOutcome.DISABLED
+    roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
+    if not any(role in door.roles or role.startswith("role:") for role in roles):
+        return LoginOutcome.WRONG_DOOR
+    return LoginOutcome.SUCCEEDED
+
+
+def _open_session(
+    runtime: Runtime, account: StaffAccount, door: DoorRules, origin: Origin, now: datetime
+) -> tuple[LoginSession, str]:
+    refresh = secrets.token_urlsafe(32)
+    opened = LoginSession(
+        tenant_id=account.tenant_id,
+        tenant_path=account.tenant_path,
+        key=uuid.uuid4(),
+        account_id=account.id,
+        door=door.name,
+        refresh_hash=runtime.keys.digest(refresh),
+        expires_at=now + timedelta(days=SESSION_DAYS),
+        ip=origin.ip,
+        user_agent=(origin.user_agent or "")[:400],
+    )
+    return opened, refresh
+
+
+def _tokens(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:
+    expires = now + timedelta(minutes=ACCESS_MINUTES)
+    claims = {"sub": str(session.account_id), "sid": str(session.key), "aud": session.door, "exp": expires, "iat": now}
+    access = jwt.encode(claims, runtime.keys.signing, algorithm="HS256")
+    return Tokens(access, f"{session.key}.{refresh}", expires)
+
+
+def read_access_token(runtime: Runtime, token: str, door: str) -> AccessClaims | None:
+    """The claims of a token that this installation signed for this door and that has not expired."""
+    try:
+        claims = jwt.decode(token, runtime.keys.signing, algorithms=["HS256"], audience=door)
+    except jwt.InvalidTokenError:
+        return None
+    return AccessClaims(int(claims["sub"]), claims["sid"], door, float(claims["exp"]))
+
+
+async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
+    """New tokens for a refresh token, which works once. A second use means that somebody else has it: the whole
+    session ends. Raises SESSION_ENDED."""
+    key, _, given = token.partition(".")
+    try:
+        session_key = uuid.UUID(key)
+    except ValueError:
+        raise Refusal("SESSION_ENDED") from None
+    now = datetime.now(UTC)
+    tokens = None
+    reused = False
+    async with runtime.database.transaction(system("refresh")) as session:
+        found = await session.scalar(
+            select(LoginSession)
+            .where(LoginSession.key == session_key, LoginSession.door == door.name)
+            .with_for_update()
+        )
+        if found is not None and found.revoked_at is None and found.expires_at > now:
+            active = await session.scalar(
+                select(StaffAccount.id)
+                .join(Tenant, Tenant.id == StaffAccount.tenant_id)
+                .where(
+                    StaffAccount.id == found.account_id,
+                    StaffAccount.status == AccountStatus.ACTIVE,
+                    Tenant.status == TenantStatus.ACTIVE,
+                )
+            )
+            if not hmac.compare_digest(found.refresh_hash, runtime.keys.digest(given)):
+                found.revoked_at, reused = now, True
+            elif active is not None:
+                fresh = secrets.token_urlsafe(32)
+                found.refresh_hash, found.refreshed_at = runtime.keys.digest(fresh), now
+                tokens = _tokens(runtime, found, fresh, now)
+    if reused:
+        await runtime.access.changed()
+    if tokens is None:
+        raise Refusal("SESSION_ENDED")
+    return tokens
+
+
+async def log_out(work: Work, *, everywhere: bool = False) -> None:
+    """Ends the caller's session, or all of the account's."""
+    ended = update(LoginSession).values(revoked_at=func.now()).where(LoginSession.revoked_at.is_(None))
+    if everywhere:
+        ended = ended.where(LoginSession.account_id == work.principal.account_id)
+    elif work.principal.session_key is not None:
+        ended = ended.where(LoginSession.key == uuid.UUID(work.principal.session_key))
+    else:
+        return
+    await work.session.execute(ended)
+    work.access_changed = True
+
+
+async def revoke_sessions(work: Work, account_id: int) -> None:
+    """Forces an account out everywhere."""
+    account = await _account(work, account_id)
+    await work.session.execute(
+        update(LoginSession)
+        .values(revoked_at=func.now())
+        .where(LoginSession.account_id == account.id, LoginSession.revoked_at.is_(None))
+    )
+    work.access_changed = True
+
+
+# -- accounts -----------------------------------------------------------------------------------------------------
+
+
+async def tenant_for(work: Work, tenant_id: int | None) -> Tenant:
+    """A tenant within reach; the caller's own where none is named."""
+    found = await work.session.scalar(
+        select(Tenant).where(Tenant.id == (work.principal.tenant_id if tenant_id is None else tenant_id))
+    )
+    if found is None:
+        raise not_found("tenant")
+    return found
+
+
+async def _account(work: Work, account_id: int) -> StaffAccount:
+    found = await work.session.scalar(select(StaffAccount).where(StaffAccount.id == account_id).with_for_update())
+    if found is None:
+        raise not_found("account")
+    return found
+
+
+def check_grantable(work: Work, roles: Sequence[str], tenant: Tenant) -> list[str]:
+    """Nobody can grant what they do not hold, nor a role that is not made for that kind of tenant.
+
+    What a role may do in its tenant must lie within what the granter may do. ROLE_NOT_GRANTABLE otherwise.
+    """
+    allowed = work.runtime.grantable.get(tenant.kind.name, frozenset())
+    for role in roles:
+        known = role in allowed or role.startswith("role:")
+        if not known or not holds(work.principal, work.runtime, role, tenant.path):
+            raise Refusal("ROLE_NOT_GRANTABLE", "roles", value=role)
+    return sorted(set(roles))
+
+
+def holds(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
+    """Whether everything that a role opens in a tenant is open to the principal too."""
+    given = runtime.access.grants_of([role], path)
+    mine = principal.grants
+    for (type_name, field, act), reach in given.reach.items():
+        own = mine.reach_of(type_name, field, Act(act))
+        if own is None or not within(reach, own | _implied(own)):
+            return False
+    return bool(given.reach)
+
+
+def _implied(reach: Reach) -> Reach:
+    """A subtree above another holds what that one's people reach of their own and of what is published."""
+    return frozenset({Scope.SELF, Scope.ANCESTORS, Scope.TENANT}) if Scope.SUBTREE in reach else frozenset()
+
+
+async def create_account(
+    work: Work,
+    tenant: Tenant,
+    *,
+    login: str,
+    password: str,
+    name: str,
+    roles: Sequence[str],
+    email: str | None = None,
+    phone: str | None = None,
+    department_id: int | None = None,
+) -> StaffAccount:
+    """A new account of a tenant's staff. TAKEN, WEAK_PASSWORD, ROLE_NOT_GRANTABLE, NOT_FOUND (department)."""
+    login = validation.text(login, "login", limit=64)
+    granted = check_grantable(work, roles, tenant)
+    hashed = await hash_password(validation.password(password, "password"))
+    if department_id is not None:
+        found = await work.session.scalar(
+            select(Department.id).where(Department.id == department_id, Department.tenant_id == tenant.id)
+        )
+        if found is None:
+            raise not_found("department")
+    account = StaffAccount(
+        tenant_id=tenant.id,
+        tenant_path=tenant.path,
+        login=login,
+        password_hash=hashed,
+        name=validation.text(name, "name"),
+        email=validation.email(email, "email"),
+        phone=validation.phone(phone, "phone"),
+        department_id=department_id,
+    )
+    account.roles = [RoleAssignment(tenant_id=tenant.id, tenant_path=tenant.path, role=role) for role in granted]
+    work.session.add(account)
+    async with told_apart(work.session, {"uq_staff_account_login": ("login", login)}):
+        await work.session.flush()
+    return account
+
+
+async def set_roles(work: Work, account_id: int, roles: Sequence[str]) -> StaffAccount:
+    """The roles of an account from now on; also what is taken away must be the caller's to give."""
+    account = await _account(work, account_id)
+    tenant = await tenant_for(work, account.tenant_id)
+    held = list(
+        await work.session.scalars(select(RoleAssignment).where(RoleAssignment.account_id == account.id))
+    )
+    wanted = set(roles)
+    check_grantable(work, sorted(wanted ^ {r.role for r in held}), tenant)
+    for assignment in held:
+        if assignment.role not in wanted:
+            await work.session.delete(assignment)
+    for role in sorted(wanted - {r.role for r in held}):
+        work.session.add(
+            RoleAssignment(tenant_id=tenant.id, tenant_path=tenant.path, account_id=account.id, role=role)
+        )
+    work.access_changed = True
+    return account
+
+
+async def set_account_status(work: Work, account_id: int, status: AccountStatus) -> StaffAccount:
+    """Disables an account, from the next request on, or enables it again."""
+    account = await _account(work, account_id)
+    if account.id == work.principal.account_id:
+        raise Refusal("INVALID", "account")
+    account.status = status
+    work.access_changed = True
+    return account
+
+
+async def change_password(work: Work, current: str, new: str) -> StaffAccount:
+    """The caller's own password; every other session of the account ends."""
+    assert work.principal.account_id is not None
+    account = await _account(work, work.principal.account_id)
+    if not await _matches(account.password_hash, current):
+        raise Refusal("WRONG_CREDENTIALS", "current")
+    account.password_hash = await hash_password(validation.password(new, "new"))
+    account.password_changed_at = datetime.now(UTC)
+    ended = update(LoginSession).values(revoked_at=func.now()).where(
+        LoginSession.account_id == account.id, LoginSession.revoked_at.is_(None)
+    )
+    if work.principal.session_key is not None:
+        ended = ended.where(LoginSession.key != uuid.UUID(work.principal.session_key))
+    await work.session.execute(ended)
+    work.access_changed = True
+    return account
+
+
+async def create_department(work: Work, *, name: str, parent_id: int | None, position: int) -> Department:
+    """A department of the caller's own tenant (S1-32). TAKEN where a sibling has the name."""
+    tenant = await tenant_for(work, None)
+    if parent_id is not None:
+        parent = await work.session.scalar(
+            select(Department.id).where(Department.id == parent_id, Department.tenant_id == tenant.id)
+        )
+        if parent is None:
+            raise not_found("parent")
+    name = validation.text(name, "name")
+    if not 0 <= position <= 32_767:
+        raise Refusal("INVALID", "position")
+    department = Department(
+        tenant_id=tenant.id, tenant_path=tenant.path, name=name, parent_id=parent_id, position=position
+    )
+    work.session.add(department)
+    async with told_apart(work.session, {"uq_department_tenant_id_parent_id_name": ("name", name)}):
+        await work.session.flush()
+    return department
+
+
+# -- API keys -----------------------------------------------------------------------------------------------------
+
+
+def api_key_binding(key: str) -> str:
+    return f"api_key:{key}"
+
+
+async def issue_api_key(
+    work: Work, tenant: Tenant, *, name: str, valid_days: int, roles: Sequence[str]
+) -> tuple[ApiKey, str]:
+    """A key and its secret, shown this once (S0-18, S0-54)."""
+    if not 1 <= valid_days <= 3_650:
+        raise Refusal("INVALID", "validDays")
+    key, secret = f"tk_{secrets.token_hex(12)}", secrets.token_urlsafe(32)
+    made = ApiKey(
+        tenant_id=tenant.id,
+        tenant_path=tenant.path,
+        key=key,
+        name=validation.text(name, "name"),
+        secret_encrypted=work.runtime.keys.encrypt(secret, api_key_binding(key)),
+        expires_at=datetime.now(UTC) + timedelta(days=valid_days),
+        roles=check_grantable(work, roles, tenant),
+    )
+    work.session.add(made)
+    await work.session.flush()
+    return made, secret
+
+
+async def _key(work: Work, key_id: int) -> ApiKey:
+    found = await work.session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
+    if found is None:
+        raise not_found("id")
+    return found
+
+
+async def rotate_api_key(work: Work, key_id: int) -> tuple[ApiKey, str]:
+    """A new secret for a key; the old one stops working at once."""
+    found = await _key(work, key_id)
+    secret = secrets.token_urlsafe(32)
+    found.secret_encrypted = work.runtime.keys.encrypt(secret, api_key_binding(found.key))
+    work.access_changed = True
+    return found, secret
+
+
+async def revoke_api_key(work: Work, key_id: int) -> ApiKey:
+    found = await _key(work, key_id)
+    found.status = ApiKeyStatus.REVOKED
+    work.access_changed = True
+    return found
+
+
+async def extend_api_key(work: Work, key_id: int, days: int) -> ApiKey:
+    """Moves a key's end ``days`` from now."""
+    if not 1 <= days <= 3_650:
+        raise Refusal("INVALID", "validDays")
+    found = await _key(work, key_id)
+    found.expires_at = datetime.now(UTC) + timedelta(days=days)
+    return found

@@ -1,0 +1,73 @@
+"""What requests and tasks work with: the parts of a running installation, and one piece of work inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio as redis
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.access import Access
+from authz.principal import Principal
+from authz.session import Database
+from models.system import OutboxEvent
+from services.files import FileStore
+from services.keys import Keys
+
+
+@dataclass(frozen=True)
+class DoorRules:
+    """What a service must know of the door that a caller came through."""
+
+    name: str
+    audience: str
+    roles: frozenset[str]
+    login_methods: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    database: Database
+    redis: redis.Redis
+    access: Access
+    keys: Keys
+    files: FileStore
+    doors: Mapping[str, DoorRules]
+    grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request came from."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    request_id: str = ""
+
+
+@dataclass
+class Work:
+    """One unit of work: a caller, a transaction, and what it leaves to be done after the commit."""
+
+    runtime: Runtime
+    principal: Principal
+    session: AsyncSession
+    origin: Origin = field(default_factory=Origin)
+    access_changed: bool = False
+    policies_changed: bool = False
+    events: int = 0
+
+    def later(self, topic: str, payload: Mapping[str, Any]) -> None:
+        """Writes an event with the change that causes it; the worker relays it after the commit."""
+        assert self.principal.tenant_id is not None
+        self.session.add(
+            OutboxEvent(
+                tenant_id=self.principal.tenant_id,
+                tenant_path=self.principal.path,
+                topic=topic,
+                payload=dict(payload),
+            )
+        )
+        self.events += 1

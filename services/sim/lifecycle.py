@@ -1,0 +1,88 @@
+"""The life of a card, as data: which action leads from which status to which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, select, update
+
+from models.sim import SimAllocation, SimCard, SimStatus, SimStatusChange
+from services.refusal import Refusal
+from services.runtime import Work
+from services.sim.selection import Selection, locked_cards
+
+
+@dataclass(frozen=True)
+class Transition:
+    action: str
+    sources: frozenset[SimStatus]
+    target: SimStatus
+
+
+TRANSITIONS: dict[str, Transition] = {
+    t.action: t
+    for t in (
+        Transition("ALLOCATE", frozenset({SimStatus.STOCK, SimStatus.ALLOCATED}), SimStatus.ALLOCATED),
+        Transition("RECALL", frozenset({SimStatus.ALLOCATED}), SimStatus.STOCK),
+        Transition("ACTIVATE", frozenset({SimStatus.STOCK, SimStatus.ALLOCATED}), SimStatus.ACTIVE),
+        Transition("SUSPEND", frozenset({SimStatus.ACTIVE}), SimStatus.SUSPENDED),
+        Transition("RESUME", frozenset({SimStatus.SUSPENDED}), SimStatus.ACTIVE),
+        Transition(
+            "TERMINATE",
+            frozenset({SimStatus.STOCK, SimStatus.ALLOCATED, SimStatus.ACTIVE, SimStatus.SUSPENDED}),
+            SimStatus.TERMINATED,
+        ),
+    )
+}
+
+
+async def change_status(work: Work, selection: Selection, action: str, reason: str | None) -> list[int]:
+    """Takes all of the cards one step, or none: WRONG_STATUS names how many stand elsewhere."""
+    transition = TRANSITIONS[action]
+    cards = await locked_cards(work, selection)
+    check(transition, [card.status for card in cards])
+    keys = [card.id for card in cards]
+    await record(work, keys, transition.action, transition.target, reason)
+    values: dict[str, object] = {"status": transition.target, "updated_at": func.now()}
+    if transition.target is SimStatus.ACTIVE and action == "ACTIVATE":
+        now = datetime.now(UTC)
+        values["activated_at"] = case((SimCard.activated_at.is_(None), now), else_=SimCard.activated_at)
+        await work.session.execute(
+            update(SimAllocation)
+            .where(SimAllocation.sim_card_id.in_(keys), SimAllocation.ended_at.is_(None))
+            .values(activated_at=now)
+            .execution_options(synchronize_session=False)
+        )
+    await work.session.execute(
+        update(SimCard).where(SimCard.id.in_(keys)).values(**values).execution_options(synchronize_session=False)
+    )
+    return keys
+
+
+def check(transition: Transition, statuses: list[SimStatus]) -> None:
+    wrong = [status for status in statuses if status not in transition.sources]
+    if wrong:
+        raise Refusal(
+            "WRONG_STATUS", "cards", count=len(wrong), status=wrong[0].name, action=transition.action
+        )
+
+
+async def record(work: Work, keys: list[int], action: str, target: SimStatus, reason: str | None) -> None:
+    """Writes the step into each card's history, before the cards themselves change."""
+    card = SimCard.__table__
+    await work.session.execute(
+        insert(SimStatusChange.__table__).from_select(
+            ["tenant_id", "tenant_path", "sim_card_id", "action", "from_status", "to_status", "reason", "account_id"],
+            select(
+                card.c.tenant_id,
+                card.c.tenant_path,
+                card.c.id,
+                cast(literal(action), Text),
+                card.c.status,
+                cast(literal(target.name), Text),
+                cast(literal(reason, Text()), Text),
+                cast(literal(work.principal.account_id, BigInteger()), BigInteger),
+            ).where(card.c.id.in_(keys)),
+        )
+    )

@@ -1,0 +1,231 @@
+"""The tenant tree: who stands where, who may stand below whom, and moving a branch (S3-01)."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, func, insert, literal, select, text, update
+
+from authz.principal import ROOT_PATH
+from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
+from services import identity, validation
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+
+MAX_AGENT_LEVEL = 3
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+CHILDREN_PER_TENANT = len(DIGITS) ** 4
+FIRST_ROLE = {TenantKind.ENTERPRISE: "enterprise_admin", TenantKind.AGENT: "agent_admin"}
+
+
+def path_code(number: int) -> str:
+    """Four base-32 digits that sort bytewise as their numbers do."""
+    code = ""
+    for _ in range(4):
+        number, digit = divmod(number, 32)
+        code = DIGITS[digit] + code
+    return code
+
+
+async def _locked(work: Work, tenant_id: int, field: str) -> Tenant:
+    found = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update())
+    if found is None:
+        raise not_found(field)
+    return found
+
+
+async def _next_path(work: Work, parent: Tenant) -> str:
+    if parent.next_child >= CHILDREN_PER_TENANT:
+        raise Refusal("TOO_MANY", "parent", limit=CHILDREN_PER_TENANT)
+    parent.next_child += 1
+    return f"{parent.path}{path_code(parent.next_child - 1)}."
+
+
+async def place(work: Work, tenant: Tenant, parent: Tenant | None) -> Tenant:
+    """Puts a new tenant into the tree: its path, level and closure."""
+    if parent is None:
+        tenant.path, tenant.level = ROOT_PATH, 0
+    else:
+        tenant.path, tenant.level, tenant.parent_id = await _next_path(work, parent), parent.level + 1, parent.id
+    work.session.add(tenant)
+    await work.session.flush()
+    above = [] if parent is None else list(
+        await work.session.execute(
+            select(TenantClosure.ancestor_id, TenantClosure.depth).where(TenantClosure.tenant_id == parent.id)
+        )
+    )
+    work.session.add_all(
+        TenantClosure(tenant_id=tenant.id, tenant_path=tenant.path, ancestor_id=ancestor, depth=depth)
+        for ancestor, depth in [(tenant.id, 0), *((a, d + 1) for a, d in above)]
+    )
+    await work.session.flush()
+    work.access_changed = True
+    return tenant
+
+
+async def create_platform(work: Work, name: str) -> Tenant:
+    """The root of a new installation."""
+    return await place(work, Platform(name=name), None)
+
+
+def _profile(tenant: Tenant, profile: object) -> Tenant:
+    given = vars(profile)
+    tenant.name = validation.text(given["name"], "profile.name")
+    tenant.contact_name = validation.optional(given["contact_name"], "profile.contactName")
+    tenant.phone = validation.phone(given["phone"], "profile.phone")
+    tenant.email = validation.email(given["email"], "profile.email")
+    tenant.remark = validation.optional(given["remark"], "profile.remark", limit=2_000)
+    zone = validation.time_zone(given["time_zone"], "profile.timeZone")
+    if zone is not None:
+        tenant.time_zone = zone
+    return tenant
+
+
+async def _first_account(work: Work, tenant: Tenant, account: object | None) -> None:
+    if account is not None:
+        given = vars(account)
+        await identity.create_account(
+            work,
+            tenant,
+            login=given["login"],
+            password=given["password"],
+            name=given["name"],
+            roles=[FIRST_ROLE[tenant.kind]],
+        )
+
+
+async def create_enterprise(
+    work: Work, profile: object, *, business_licence: str | None, landline: str | None, account: object | None
+) -> Tenant:
+    """An enterprise directly below the platform (S0-11)."""
+    parent = await _locked(work, _own(work), "tenant")
+    if parent.kind is not TenantKind.PLATFORM:
+        raise Refusal("WRONG_PARENT", "tenant")
+    tenant = Enterprise(
+        kind=TenantKind.ENTERPRISE,
+        business_licence=validation.optional(business_licence, "businessLicence"),
+        landline=validation.phone(landline, "landline"),
+        credit_limit=0,
+        available_amount=0,
+    )
+    await place(work, _profile(tenant, profile), parent)
+    await _first_account(work, tenant, account)
+    return tenant
+
+
+async def create_agent(work: Work, profile: object, account: object | None) -> Tenant:
+    """An agent directly below the caller: level 1 by the platform, 2 and 3 by their parent (S0-11, S0-21)."""
+    parent = await _locked(work, _own(work), "tenant")
+    level = _agent_level_below(parent)
+    tenant = Agent(kind=TenantKind.AGENT, agent_level=level, total_income=0, income_balance=0)
+    await place(work, _profile(tenant, profile), parent)
+    await _first_account(work, tenant, account)
+    return tenant
+
+
+def _own(work: Work) -> int:
+    assert work.principal.tenant_id is not None
+    return work.principal.tenant_id
+
+
+def _agent_level_below(parent: Tenant) -> int:
+    if parent.kind is TenantKind.PLATFORM:
+        return 1
+    if not isinstance(parent, Agent):
+        raise Refusal("WRONG_PARENT", "tenant")
+    if (parent.agent_level or 0) >= MAX_AGENT_LEVEL:
+        raise Refusal("LAST_LEVEL", "tenant")
+    return (parent.agent_level or 0) + 1
+
+
+async def update_profile(work: Work, tenant_id: int, changes: dict[str, str | None]) -> Tenant:
+    """Changes what is given and leaves the rest (S0-24)."""
+    tenant = await _locked(work, tenant_id, "id")
+    checks = {
+        "name": lambda v: validation.text(v, "name"),
+        "contact_name": lambda v: validation.optional(v, "contactName"),
+        "phone": lambda v: validation.phone(v, "phone"),
+        "email": lambda v: validation.email(v, "email"),
+        "remark": lambda v: validation.optional(v, "remark", limit=2_000),
+    }
+    for name, value in changes.items():
+        setattr(tenant, name, checks[name](value))
+    return tenant
+
+
+async def set_status(work: Work, tenant_id: int, status: TenantStatus) -> Tenant:
+    """Suspends a tenant, from its staff's next request on, or lets it do business again."""
+    tenant = await _locked(work, tenant_id, "id")
+    if tenant.id == work.principal.tenant_id:
+        raise Refusal("INVALID", "id")
+    tenant.status = status
+    work.access_changed = True
+    return tenant
+
+
+async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
+    """Moves a branch below another parent, in one transaction: paths, levels, closure and, by cascade, every row.
+
+    WRONG_PARENT where the kinds do not fit or agents would stand deeper than three levels, PARENT_WITHIN where the
+    new parent stands inside the branch.
+    """
+    # the root's lock lets one branch move at a time, so that two moves cannot cross
+    root = await work.session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH).with_for_update())
+    if root is None:
+        raise not_found("parent")
+    tenant = await _locked(work, tenant_id, "id")
+    parent = await _locked(work, parent_id, "parent")
+    if parent.path.startswith(tenant.path):
+        raise Refusal("PARENT_WITHIN", "parent")
+    if isinstance(tenant, Agent):
+        await _check_depth(work, tenant, _agent_level_below(parent))
+    elif parent.kind is not TenantKind.PLATFORM or tenant.parent_id is None:
+        raise Refusal("WRONG_PARENT", "parent")
+    old, levels = tenant.path, parent.level + 1 - tenant.level
+    new = await _next_path(work, parent)
+    await work.session.flush()
+    await _rewrite_closure(work, tenant, parent)
+    end = old.rstrip(".") + "/"
+    await work.session.execute(
+        update(Tenant)
+        .where(Tenant.path >= old, Tenant.path < end)
+        .values(
+            path=literal(new) + func.substr(Tenant.path, len(old) + 1),
+            level=Tenant.level + levels,
+            agent_level=text("agent_level + :levels").bindparams(levels=levels),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    await work.session.execute(
+        update(Tenant).where(Tenant.id == tenant.id).values(parent_id=parent.id)
+        .execution_options(synchronize_session=False)
+    )
+    await work.session.refresh(tenant)
+    work.access_changed = True
+    return tenant
+
+
+async def _check_depth(work: Work, tenant: Agent, level: int) -> None:
+    end = tenant.path.rstrip(".") + "/"
+    deepest = await work.session.scalar(
+        select(func.max(Tenant.level)).where(Tenant.path >= tenant.path, Tenant.path < end)
+    )
+    if level + (deepest or 0) - tenant.level > MAX_AGENT_LEVEL:
+        raise Refusal("LAST_LEVEL", "parent")
+
+
+async def _rewrite_closure(work: Work, tenant: Tenant, parent: Tenant) -> None:
+    members = select(TenantClosure.tenant_id).where(TenantClosure.ancestor_id == tenant.id)
+    ids = list(await work.session.scalars(members))
+    await work.session.execute(
+        delete(TenantClosure)
+        .where(TenantClosure.tenant_id.in_(ids), TenantClosure.ancestor_id.not_in(ids))
+        .execution_options(synchronize_session=False)
+    )
+    above, below = TenantClosure.__table__.alias("above"), TenantClosure.__table__.alias("below")
+    await work.session.execute(
+        insert(TenantClosure.__table__).from_select(
+            ["tenant_id", "tenant_path", "ancestor_id", "depth"],
+            select(below.c.tenant_id, below.c.tenant_path, above.c.ancestor_id, above.c.depth + below.c.depth + 1).where(
+                above.c.tenant_id == parent.id, below.c.ancestor_id == tenant.id
+            ),
+        )
+    )

@@ -1,0 +1,57 @@
+"""Checks that every domain makes of what people type."""
+
+from __future__ import annotations
+
+import re
+from zoneinfo import available_timezones
+
+from services.refusal import Refusal
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_PHONE = re.compile(r"\+?[0-9][0-9 \-]{4,24}")
+MIN_PASSWORD = 10
+MAX_TEXT = 200
+
+
+def text(value: str | None, field: str, *, required: bool = True, limit: int = MAX_TEXT) -> str:
+    """The text without surrounding white space; REQUIRED when empty, INVALID when too long or unprintable."""
+    found = (value or "").strip()
+    if not found and required:
+        raise Refusal("REQUIRED", field)
+    if len(found) > limit or "\x00" in found:
+        raise Refusal("INVALID", field)
+    return found
+
+
+def optional(value: str | None, field: str, *, limit: int = MAX_TEXT) -> str | None:
+    return None if value is None else text(value, field, required=False, limit=limit) or None
+
+
+def email(value: str | None, field: str) -> str | None:
+    found = optional(value, field)
+    if found is not None and not _EMAIL.fullmatch(found):
+        raise Refusal("INVALID_EMAIL", field)
+    return found
+
+
+def phone(value: str | None, field: str) -> str | None:
+    found = optional(value, field)
+    if found is not None and not _PHONE.fullmatch(found):
+        raise Refusal("INVALID_PHONE", field)
+    return found
+
+
+def time_zone(value: str | None, field: str) -> str | None:
+    found = optional(value, field)
+    if found is not None and found not in available_timezones():
+        raise Refusal("INVALID_TIME_ZONE", field, value=found)
+    return found
+
+
+def password(value: str, field: str) -> str:
+    """At least ten characters with letters and digits; INVALID beyond what the hash should be fed."""
+    if len(value) > 1_000:
+        raise Refusal("INVALID", field)
+    if len(value) < MIN_PASSWORD or value.isalpha() or value.isdigit():
+        raise Refusal("WEAK_PASSWORD", field)
+    return value

@@ -1,0 +1,32 @@
+"""The Celery application: what happens later. A task is acknowledged when it is done, so that a worker's death
+gives it to another; every task may therefore run twice and says how it bears that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from celery import Celery
+
+from tasks.settings import TaskSettings
+
+settings = TaskSettings()
+
+app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim"])
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": 3 * 3600},
+    task_default_queue="trellis",
+    timezone="UTC",
+    beat_schedule={"relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0}},
+)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a coroutine in a worker process."""
+    asyncio.run(work())
