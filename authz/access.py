@@ -56,7 +56,8 @@ class Access:
         self._principals: dict[str, tuple[float, Principal]] = {}
         self._listening = False
         self._task: asyncio.Task[None] | None = None
-        self.visitor_grants: dict[str, Grants] = {}
+        self.generation = 0
+        """Grows with every change of access; what was remembered before is asked for again."""
 
     # -- policies -----------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class Access:
                 for role, path, obj, act, scope, eft in rows
             )
         self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
-        self._principals.clear()
+        self._forget()
 
     def grants_of(self, roles: Iterable[str], path: str) -> Grants:
         return self.grants.grants_of([ANYBODY, *roles], path or ROOT_PATH)
@@ -175,6 +176,14 @@ class Access:
         counted = select(func.count()).select_from(Tenant).where(Tenant.path >= path, Tenant.path < end)
         return int(await session.scalar(counted))
 
+    @property
+    def listening(self) -> bool:
+        return self._listening
+
+    def _forget(self) -> None:
+        self.generation += 1
+        self._principals.clear()
+
     # -- what is kept, and when it is forgotten ------------------------------------------------------------
 
     def _kept(self, key: str) -> Principal | None:
@@ -190,7 +199,7 @@ class Access:
 
     async def changed(self, *, policies: bool = False) -> None:
         """Tells every process, this one first, that principals (and policies) are to be read again."""
-        self._principals.clear()
+        self._forget()
         if policies:
             await self.load()
         await self._redis.publish(CHANNEL, "policies" if policies else "principals")
@@ -213,14 +222,14 @@ class Access:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(CHANNEL)
-                    self._principals.clear()
+                    self._forget()
                     await self.load()
                     self._listening = True
                     ready.set()
                     async for message in channel.listen():
                         if message["type"] != "message":
                             continue
-                        self._principals.clear()
+                        self._forget()
                         if message["data"] in (b"policies", "policies"):
                             await self.load()
             except (redis.RedisError, OSError) as error:
@@ -228,4 +237,4 @@ class Access:
                 await asyncio.sleep(0.5)
             finally:
                 self._listening = False
-                self._principals.clear()
+                self._forget()

@@ -30,9 +30,12 @@ PATH = Text(collation="C")
 BRANCH_LENGTH = len(".0001.0AB2.")
 
 
-def stored_enum(kind: type[enum.Enum]) -> Enum:
-    """An enumeration stored as its member names under a CHECK, so that adding a member is a cheap migration."""
-    return Enum(kind, native_enum=False, create_constraint=True, length=40, name=kind.__name__.lower())
+def stored_enum(kind: type[enum.Enum], column: str = "") -> Enum:
+    """An enumeration stored as its member names under a CHECK, so that adding a member is a cheap migration.
+
+    ``column`` tells apart two columns of one kind in one table.
+    """
+    return Enum(kind, native_enum=False, create_constraint=True, length=40, name=column or kind.__name__.lower())
 
 
 class Base(DeclarativeBase):

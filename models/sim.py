@@ -89,8 +89,8 @@ class SimStatusChange(AppendOnly, TenantOwned, Base):
 
     sim_card_id: Mapped[int] = mapped_column(ForeignKey("sim_card.id"))
     action: Mapped[str]
-    from_status: Mapped[SimStatus | None] = mapped_column(stored_enum(SimStatus))
-    to_status: Mapped[SimStatus] = mapped_column(stored_enum(SimStatus))
+    from_status: Mapped[SimStatus | None] = mapped_column(stored_enum(SimStatus, "from_status"))
+    to_status: Mapped[SimStatus] = mapped_column(stored_enum(SimStatus, "to_status"))
     reason: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))

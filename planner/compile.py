@@ -192,13 +192,13 @@ class _Compiler:
         root_type = self.graph.schema.get_root_type(self.operation.kind)
         assert root_type is not None
         roots: list[RootPlan] = []
-        introspects = False
+        introspection: list[FieldNode] = []
         for key, nodes in self.collect(root_type, [self.operation.node.selection_set]).items():
             name = nodes[0].name.value
             if name == "__typename":
                 roots.append(RootPlan(key, name, (key,), constant=root_type.name))
             elif name in INTROSPECTION:
-                introspects = True
+                introspection += nodes
             else:
                 roots.append(self.root(root_type, key, name, nodes))
         if self.refusals:
@@ -218,7 +218,7 @@ class _Compiler:
             reference.levels[type_name] = (number, self.space[name])
         for plan, name in self.builders:
             plan.build = self.space[name]
-        return Plan(roots, len(self.levels), len(self.live), self.cost, source, tuple(self.used), introspects)
+        return Plan(roots, len(self.levels), len(self.live), self.cost, source, tuple(self.used), introspection)
 
     def root(self, root_type: GraphQLObjectType, key: str, name: str, nodes: list[FieldNode]) -> RootPlan:
         first_level, first_live = len(self.levels), len(self.live)

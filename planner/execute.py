@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -44,15 +44,26 @@ class Execution:
                 values[root.key] = await root.root.function(self.context, **arguments)
         return await self.answer(values)
 
-    async def answer(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    async def mutate(self, run: Callable[[Any, dict[str, Any]], Awaitable[Any]]) -> dict[str, Any]:
+        """Runs the operation's mutations one after the other; each payload is read after its own commit."""
+        data = {}
+        for root in self.plan.roots:
+            value = None
+            if root.root is not None:
+                value = await run(root.root, root.arguments(self.variables) if root.arguments else {})
+            data.update(await self.answer({root.key: value}, [root]))
+        return data
+
+    async def answer(self, values: Mapping[str, Any], roots: Sequence[RootPlan] | None = None) -> dict[str, Any]:
         """The data, with the Python values of live roots, mutations and subscriptions already at hand."""
+        roots = self.plan.roots if roots is None else roots
         if self.plan.levels:
             async with self.pool.acting(self.principal) as connection:
-                for root in self.plan.roots:
+                for root in roots:
                     await self._rows(root, connection, values.get(root.key))
         if self.plan.live:
-            await asyncio.gather(*(self._live(field) for root in self.plan.roots for field in root.live))
-        return {root.key: self._build(root, values.get(root.key)) for root in self.plan.roots}
+            await asyncio.gather(*(self._live(field) for root in roots for field in root.live))
+        return {root.key: self._build(root, values.get(root.key)) for root in roots}
 
     async def _rows(self, root: RootPlan, connection: Connection, value: Any) -> None:
         groups = self.state.groups

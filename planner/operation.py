@@ -60,6 +60,7 @@ class Operation:
     """One operation of a document, with everything that does not depend on the caller."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode) -> None:
+        self.document = document
         self.node = node
         self.kind: OperationType = node.operation
         self.name = node.name.value if node.name else None

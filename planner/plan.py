@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphql import FieldNode
+
 from planner.mapping import Key
 from planner.registry import MutationRoot, QueryRoot, SubscriptionRoot
 
@@ -91,7 +93,8 @@ class Plan:
     cost: int
     source: str
     grants_used: Sequence[str]
-    introspects: bool
+    introspection: Sequence[FieldNode]
+    """The operation's introspection fields, answered from the caller's part of the schema."""
 
 
 class NullPropagatesError(Exception):

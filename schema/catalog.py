@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
+import strawberry
+
 import models.catalog as stored
 from planner.mapping import Node, column, computed, entity, enum_type, input_type, to_one, value
 from schema.common import UserError
@@ -85,7 +87,7 @@ class SupplierInput:
 class UpdateSupplierInput:
     """Changes to a supplier; a field left out stays as it is."""
 
-    id: str
+    id: strawberry.ID
     supplier_type: SupplierType | None = None
     name: str | None = None
     interface_name: str | None = None
@@ -114,7 +116,7 @@ class DataPackageInput:
     data_volume_mb: int
     channel_price: Decimal
     sale_price: Decimal
-    supplier: str
+    supplier: strawberry.ID
     currency: str = "CNY"
 
 
@@ -122,7 +124,7 @@ class DataPackageInput:
 class UpdateDataPackageInput:
     """Changes to a data package; a field left out stays as it is (S0-07)."""
 
-    id: str
+    id: strawberry.ID
     name: str | None = None
     data_volume_mb: int | None = None
     channel_price: Decimal | None = None
@@ -153,7 +155,7 @@ class OutletInput:
 class UpdateOutletInput:
     """Changes to an outlet; a field left out stays as it is."""
 
-    id: str
+    id: strawberry.ID
     name: str | None = None
     province: str | None = None
     outlet_type: OutletType | None = None

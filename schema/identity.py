@@ -159,14 +159,14 @@ class LogInInput:
 class CreateStaffAccountInput:
     """A new member of the caller's own staff, or of a tenant below."""
 
-    tenant: str | None = None
+    tenant: strawberry.ID | None = None
     login: str
     password: str
     name: str
     roles: list[str]
     email: str | None = None
     phone: str | None = None
-    department: str | None = None
+    department: strawberry.ID | None = None
     idempotency_key: str | None = None
 
 
@@ -174,7 +174,7 @@ class CreateStaffAccountInput:
 class SetRolesInput:
     """The roles that an account holds from now on; nobody can grant what they do not hold."""
 
-    account: str
+    account: strawberry.ID
     roles: list[str]
 
 
@@ -183,7 +183,7 @@ class CreateDepartmentInput:
     """A new department of the caller's tenant (S1-32)."""
 
     name: str
-    parent: str | None = None
+    parent: strawberry.ID | None = None
     position: int = 0
 
 
@@ -207,7 +207,7 @@ class DepartmentPayload:
 class IssueApiKeyInput:
     """A new key for a tenant: what it is for, how long it is valid, which roles it has (S0-18)."""
 
-    tenant: str | None = None
+    tenant: strawberry.ID | None = None
     name: str
     valid_days: int = 365
     roles: list[str] = strawberry.field(default_factory=lambda: ["partner"])
@@ -221,3 +221,19 @@ class ApiKeyPayload:
     api_key: ApiKey | None
     secret: str | None
     errors: list[UserError]
+
+
+@input_type
+class ExtendApiKeyInput:
+    """A later end for a key, in days from now (S0-18)."""
+
+    id: strawberry.ID
+    valid_days: int
+
+
+@input_type
+class ChangePasswordInput:
+    """The caller's password, old and new."""
+
+    current: str
+    new: str

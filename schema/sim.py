@@ -126,10 +126,10 @@ class CreateSimCardInput:
 
     iccid: str
     sim_type: SimType
-    supplier: str
+    supplier: strawberry.ID
     imsi: str | None = None
     msisdn: str | None = None
-    package: str | None = None
+    package: strawberry.ID | None = None
     apn: str | None = None
     remark: str | None = None
     idempotency_key: str | None = None
@@ -145,8 +145,8 @@ class CreateSimCardRangeInput:
     first_iccid: str
     last_iccid: str
     sim_type: SimType
-    supplier: str
-    package: str | None = None
+    supplier: strawberry.ID
+    package: strawberry.ID | None = None
     apn: str | None = None
     with_check_digit: bool = True
     idempotency_key: str | None = None
@@ -166,7 +166,7 @@ class SimSelectionInput:
 class AllocateSimCardsInput:
     """Cards handed down to a customer directly below their holder (S0-14, S0-30)."""
 
-    to: str
+    to: strawberry.ID
     cards: SimSelectionInput
     holding: SimHolding = SimHolding.AGENCY
     idempotency_key: str
@@ -194,15 +194,15 @@ class BindSimPackageInput:
     """A data package for some cards; null unbinds them (S0-06, S0-57)."""
 
     cards: SimSelectionInput
-    package: str | None = None
+    package: strawberry.ID | None = None
 
 
 @input_type
 class BindSimEndUserInput:
     """A card for an end user (S0-40, S0-57)."""
 
-    card: str
-    end_user: str | None = None
+    card: strawberry.ID
+    end_user: strawberry.ID | None = None
 
 
 @value

@@ -6,6 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import strawberry
+
 import models.identity
 import models.sim
 import models.tenancy as stored
@@ -113,7 +115,7 @@ class CreateAgentInput:
 class UpdateTenantInput:
     """Changes to a tenant's profile; a field left out stays as it is (S0-24)."""
 
-    id: str
+    id: strawberry.ID
     name: str | None = None
     contact_name: str | None = None
     phone: str | None = None
@@ -122,11 +124,19 @@ class UpdateTenantInput:
 
 
 @input_type
+class SetTenantStatusInput:
+    """Whether a tenant does business."""
+
+    id: strawberry.ID
+    status: TenantStatus
+
+
+@input_type
 class MoveTenantInput:
     """A branch on its way to another parent, with everything below it (S3-01)."""
 
-    id: str
-    parent: str
+    id: strawberry.ID
+    parent: strawberry.ID
     idempotency_key: str | None = None
 
 

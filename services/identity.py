@@ -317,10 +317,14 @@ async def create_account(
     email: str | None = None,
     phone: str | None = None,
     department_id: int | None = None,
+    onboarding: bool = False,
 ) -> StaffAccount:
-    """A new account of a tenant's staff. TAKEN, WEAK_PASSWORD, ROLE_NOT_GRANTABLE, NOT_FOUND (department)."""
+    """A new account of a tenant's staff. TAKEN, WEAK_PASSWORD, ROLE_NOT_GRANTABLE, NOT_FOUND (department).
+
+    ``onboarding``: the first account of a new tenant gets the role of its kind, which nobody chose.
+    """
     login = validation.text(login, "login", limit=64)
-    granted = check_grantable(work, roles, tenant)
+    granted = list(roles) if onboarding else check_grantable(work, roles, tenant)
     hashed = await hash_password(validation.password(password, "password"))
     if department_id is not None:
         found = await work.session.scalar(

@@ -89,6 +89,7 @@ async def _first_account(work: Work, tenant: Tenant, account: object | None) -> 
             password=given["password"],
             name=given["name"],
             roles=[FIRST_ROLE[tenant.kind]],
+            onboarding=True,
         )
 
 

@@ -1,0 +1,114 @@
+"""A OneLink to try things out with: `uvicorn gateways.carrier.sandbox:app`, API key `<any appid>:sandbox`.
+
+A card's last digit is its status (0, 3 and 5 stand for "00", "03" and "05" of cards opened on the platform PB). A card
+that may send data is online when the digit before it is even. A number that is not 19 or 20 digits is unknown.
+
+`POST /_faults {"kind": ..., "times": n}` makes the next n calls fail in that way. `timeout`, `http_500` and `bad_json`
+befall any call, `expired_token` and `unknown_card` befall queries. Refusals other than 12021 have codes of the
+sandbox's own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections import Counter
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from gateways.carrier.onelink import SESSION_PATH, STATUS_PATH, TOKEN_EXPIRED, TOKEN_PATH
+
+PASSWORD = "sandbox"  # noqa: S105
+FAULTS = ("timeout", "http_500", "bad_json", "expired_token", "unknown_card")
+PB_STATUSES = {"0": "00", "3": "03", "5": "05"}
+SENDING = frozenset({"2", "6", "00"})
+
+
+class Sandbox:
+    """Tokens are good for `token_seconds`. `calls` counts the calls to each path, failed ones too."""
+
+    def __init__(self, token_seconds: int = 3600) -> None:
+        self.calls: Counter[str] = Counter()
+        self._token_seconds = token_seconds
+        self._tokens: dict[str, float] = {}
+        self._faults: Counter[str] = Counter()
+        self.app = Starlette(
+            routes=[
+                Route(TOKEN_PATH, self._answer),
+                Route(STATUS_PATH, self._answer),
+                Route(SESSION_PATH, self._answer),
+                Route("/_faults", self._order_fault, methods=["POST"]),
+            ]
+        )
+
+    async def _order_fault(self, request: Request) -> Response:
+        order = await request.json()
+        if order["kind"] not in FAULTS:
+            return JSONResponse({"kinds": FAULTS}, status_code=400)
+        self._faults[order["kind"]] = int(order["times"])
+        return Response(status_code=204)
+
+    def _due(self, fault: str) -> bool:
+        due = self._faults[fault] > 0
+        self._faults[fault] -= due
+        return due
+
+    async def _answer(self, request: Request) -> Response:
+        self.calls[request.url.path] += 1
+        if self._due("timeout"):
+            return await _silence(request)
+        if self._due("http_500"):
+            return PlainTextResponse("Internal Server Error", status_code=500)
+        if self._due("bad_json"):
+            return PlainTextResponse('{"status":"0","resu', media_type="application/json")
+        if request.url.path == TOKEN_PATH:
+            return self._sell_token(request)
+        return self._tell(request)
+
+    def _sell_token(self, request: Request) -> Response:
+        appid = request.query_params.get("appid", "")
+        if not re.fullmatch(re.escape(appid) + r"\d{22}", request.query_params.get("transid", "")):
+            return _refusal("12002", "TRANSID格式错误")
+        if not appid or request.query_params.get("password") != PASSWORD:
+            return _refusal("12003", "APPID或PASSWORD错误")
+        token = secrets.token_hex(16)
+        self._tokens[token] = time.monotonic() + self._token_seconds
+        return _success({"token": token, "ttl": str(self._token_seconds)})
+
+    def _tell(self, request: Request) -> Response:
+        token, iccid = request.query_params.get("token", ""), request.query_params.get("iccid", "")
+        if self._due("expired_token"):
+            self._tokens.pop(token, None)
+        if time.monotonic() >= self._tokens.get(token, 0.0):
+            return _refusal(TOKEN_EXPIRED, "TOKEN不存在或已过期")
+        if not re.fullmatch(r".+\d{22}", request.query_params.get("transid", "")):
+            return _refusal("12002", "TRANSID格式错误")
+        if self._due("unknown_card") or not re.fullmatch(r"\d{19,20}", iccid):
+            return _refusal("12004", "卡号不存在")
+        status = PB_STATUSES.get(iccid[-1], iccid[-1])
+        if request.url.path == STATUS_PATH:
+            return _success({"cardStatus": status, "lastChangeDate": "2024-01-01 00:00:00"})
+        online = status in SENDING and int(iccid[-2]) % 2 == 0
+        session = {"apnId": "CMIOT", "status": "01" if online else "00", "ip": "", "createDate": "", "rat": "6"}
+        return _success({"simSessionList": [session]})
+
+
+def _success(item: object) -> Response:
+    return JSONResponse({"status": "0", "message": "正确", "result": [item]})
+
+
+def _refusal(status: str, message: str) -> Response:
+    return JSONResponse({"status": status, "message": message, "result": []})
+
+
+async def _silence(request: Request) -> Response:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return Response(status_code=504)
+
+
+app = Sandbox().app

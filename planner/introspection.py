@@ -1,0 +1,137 @@
+"""The part of the schema that a caller's grants reach, for printing and for introspection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    GraphQLSchema,
+    InterfaceTypeDefinitionNode,
+    NonNullTypeNode,
+    ListTypeNode,
+    ObjectTypeDefinitionNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    TypeNode,
+    UnionTypeDefinitionNode,
+    build_ast_schema,
+    execute_sync,
+    parse,
+    print_schema,
+)
+
+from authz.coordinates import Act
+from authz.grants import Grants
+from planner.assemble import Graph
+
+ROOTS = {"Query": Act.READ, "Mutation": Act.CALL, "Subscription": Act.CALL}
+BUILT_IN = frozenset({"String", "Int", "Float", "Boolean", "ID"})
+
+
+def visible_schema(graph: Graph, grants: Grants) -> GraphQLSchema:
+    """The schema without what the grants do not reach, and without types that nothing leads to any more."""
+    document = parse(graph.sdl())
+    public = {name for name, root in graph.registry.mutations.items() if root.public}
+    kept: dict[str, Any] = {}
+    for definition in document.definitions:
+        name = definition.name.value if getattr(definition, "name", None) else ""  # type: ignore[union-attr]
+        if isinstance(definition, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
+            fields = [f for f in definition.fields or () if _granted(graph, grants, name, f.name.value, public)]
+            if fields:
+                kept[name] = _with(definition, fields=tuple(fields))
+        elif name:
+            kept[name] = definition
+    _drop_dangling(kept)
+    reached = _reachable(kept)
+    definitions = tuple(node for name, node in kept.items() if name in reached)
+    return build_ast_schema(DocumentNode(definitions=definitions), assume_valid=True)
+
+
+def _with(node: Any, **changes: Any) -> Any:
+    return type(node)(**{key: changes.get(key, getattr(node, key)) for key in node.keys})
+
+
+def _granted(graph: Graph, grants: Grants, type_name: str, field: str, public: set[str]) -> bool:
+    from planner.mapping import snake
+
+    if type_name in ROOTS:
+        if type_name == "Mutation" and snake(field) in public:
+            return True
+        return grants.allows(type_name, field, ROOTS[type_name])
+    entity = graph.registry.entities.get(type_name)
+    if entity is None:
+        return True
+    names = list(entity.concrete.values()) if entity.interface else [type_name]
+    return any(grants.allows(name, field, Act.READ) for name in names)
+
+
+def _named(node: TypeNode) -> str:
+    while isinstance(node, NonNullTypeNode | ListTypeNode):
+        node = node.type
+    return node.name.value
+
+
+def _drop_dangling(kept: dict[str, Any]) -> None:
+    """Removes fields of types that are gone, and types whose last field went with them, until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for name, node in list(kept.items()):
+            if isinstance(node, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
+                fields = tuple(
+                    f for f in node.fields or () if _named(f.type) in kept or _named(f.type) in BUILT_IN
+                )
+                interfaces = tuple(i for i in node.interfaces or () if i.name.value in kept)
+                if len(fields) != len(node.fields or ()) or len(interfaces) != len(node.interfaces or ()):
+                    changed = True
+                    if fields:
+                        kept[name] = _with(node, fields=fields, interfaces=interfaces)
+                    else:
+                        del kept[name]
+
+
+def _reachable(kept: dict[str, Any]) -> set[str]:
+    implementers: dict[str, list[str]] = {}
+    for name, node in kept.items():
+        for interface in getattr(node, "interfaces", None) or ():
+            implementers.setdefault(interface.name.value, []).append(name)
+    seen: set[str] = set()
+    todo = [name for name in ROOTS if name in kept]
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in kept:
+            continue
+        seen.add(name)
+        todo += _references(kept[name])
+        todo += implementers.get(name, [])
+    return seen | {name for name, node in kept.items() if node.kind == "directive_definition"}
+
+
+def _references(node: Any) -> Iterable[str]:
+    for field in getattr(node, "fields", None) or ():
+        yield _named(field.type)
+        for argument in getattr(field, "arguments", None) or ():
+            yield _named(argument.type)
+    for interface in getattr(node, "interfaces", None) or ():
+        yield interface.name.value
+    if isinstance(node, UnionTypeDefinitionNode):
+        for member in node.types or ():
+            yield member.name.value
+
+
+def introspect(
+    schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode, fields: list[FieldNode],
+    variables: dict[str, Any],
+) -> dict[str, Any]:
+    """Answers the introspection fields of an operation from a caller's part of the schema."""
+    asked = _with(operation, selection_set=SelectionSetNode(selections=tuple(fields)))
+    others = tuple(d for d in document.definitions if not isinstance(d, OperationDefinitionNode))
+    result = execute_sync(schema, DocumentNode(definitions=(asked, *others)), variable_values=variables)
+    return dict(result.data or {})
+
+
+def print_visible(graph: Graph, grants: Grants) -> str:
+    return print_schema(visible_schema(graph, grants)) + "\n"

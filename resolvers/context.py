@@ -1,0 +1,270 @@
+"""What a resolver is given, and how a mutation is run: one transaction, repeats, the operation log, the outbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import time
+import types
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.principal import ROOT_PATH, Principal, system
+from models.system import IdempotentResult, OperationRecord
+from models.tenancy import Tenant
+from planner.errors import bad_input
+from planner.ids import decode_id
+from planner.mapping import Key, registry
+from planner.pool import Pool
+from planner.registry import MutationRoot
+from schema.common import UserError
+from services.refusal import Refusal, not_found
+from services.runtime import DoorRules, Origin, Runtime, Work
+
+log = structlog.get_logger()
+
+SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "new", "refresh_token"})
+REDACTED = "[redacted]"
+
+
+@dataclass
+class Context:
+    """One request as resolvers see it."""
+
+    runtime: Runtime
+    principal: Principal
+    door: DoorRules
+    origin: Origin
+    reader: Pool
+    nudge: Callable[[], Awaitable[None]]
+    work: Work | None = None
+
+    @property
+    def now(self) -> Work:
+        """The unit of work of the mutation that is being run."""
+        if self.work is None:
+            raise RuntimeError("only a mutation has a unit of work")
+        return self.work
+
+
+def key_of(text: str, prefix: str, field: str) -> int:
+    """The key behind a global id in an input; another type's id, or none, is INVALID_ID."""
+    found = decode_id(text)
+    if found is None or found[0] != prefix:
+        raise Refusal("INVALID_ID", field, value=text[:40])
+    return found[1]
+
+
+def optional_key(text: str | None, prefix: str, field: str) -> int | None:
+    return None if text is None else key_of(text, prefix, field)
+
+
+def given(input: Any, *, without: tuple[str, ...] = ("id", "idempotency_key")) -> dict[str, Any]:
+    """The fields of an update that were given; null and left out both mean: leave as it is."""
+    return {name: value for name, value in vars(input).items() if name not in without and value is not None}
+
+
+async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str, Any]) -> Any:
+    """Runs one mutation and gives its payload; a refusal becomes ``errors`` in it, and nothing has changed."""
+    started = time.monotonic()
+    payload_type = _payload_type(root)
+    outcome = "SUCCEEDED"
+    try:
+        payload = await _run(root, context, arguments, payload_type)
+    except Refusal as refusal:
+        outcome = refusal.code
+        error = UserError(refusal.code, refusal.field, refusal.message(context.principal.language))  # type: ignore[call-arg]
+        payload = _refused(payload_type, [error])
+    except Exception:
+        outcome = "INTERNAL"
+        raise
+    finally:
+        await _record(root, context, arguments, outcome, int((time.monotonic() - started) * 1000))
+    return payload
+
+
+async def _run(root: MutationRoot, context: Context, arguments: dict[str, Any], payload_type: type) -> Any:
+    if root.public:
+        return await root.function(context, **arguments)
+    principal, runtime = context.principal, context.runtime
+    async with runtime.database.transaction(principal) as session:
+        work = context.work = Work(runtime, principal, session, context.origin)
+        repeat = _Repeat(root, context, arguments)
+        payload = await repeat.first_result(session, payload_type)
+        if payload is not None:
+            return payload
+        payload = await root.function(context, **arguments)
+        await repeat.keep(session, payload)
+    if work.access_changed or work.policies_changed:
+        await runtime.access.changed(policies=work.policies_changed)
+    if work.events:
+        await context.nudge()
+    return payload
+
+
+class _Repeat:
+    """A mutation with an idempotency key: the first result is kept, a repeat by the same caller is given it."""
+
+    def __init__(self, root: MutationRoot, context: Context, arguments: Mapping[str, Any]) -> None:
+        input = arguments.get("input")
+        self.key: str | None = getattr(input, "idempotency_key", None)
+        self.name = root.function.__name__
+        self.context = context
+        if self.key is not None and not 1 <= len(self.key) <= 200:
+            raise Refusal("INVALID", "idempotencyKey")
+        if self.key is None and root.idempotent:
+            raise Refusal("REQUIRED", "idempotencyKey")
+        self.digest = hashlib.sha256(orjson.dumps(_plain(input), option=orjson.OPT_SORT_KEYS)).digest()
+
+    async def first_result(self, session: AsyncSession, payload_type: type) -> Any:
+        """The kept payload of an earlier run. A concurrent one is waited for: its row is locked until it ends."""
+        if self.key is None:
+            return None
+        principal = self.context.principal
+        table = IdempotentResult.__table__
+        made = await session.execute(
+            insert(table)
+            .values(
+                tenant_id=principal.tenant_id,
+                tenant_path=principal.path,
+                caller=principal.caller,
+                mutation=self.name,
+                idempotency_key=self.key,
+                request_digest=self.digest,
+            )
+            .on_conflict_do_nothing()
+            .returning(table.c.id)
+        )
+        if made.scalar() is not None:
+            return None
+        kept = await session.scalar(self._mine())
+        if kept is None:
+            raise not_found("idempotencyKey")
+        if kept.request_digest != self.digest:
+            raise Refusal("KEY_REUSED", "idempotencyKey")
+        return _payload_from(payload_type, kept.result or {})
+
+    async def keep(self, session: AsyncSession, payload: Any) -> None:
+        if self.key is not None:
+            kept = await session.scalar(self._mine())
+            assert kept is not None
+            kept.result = _plain_payload(payload)
+
+    def _mine(self) -> Any:
+        return select(IdempotentResult).where(
+            IdempotentResult.caller == self.context.principal.caller,
+            IdempotentResult.mutation == self.name,
+            IdempotentResult.idempotency_key == self.key,
+        )
+
+
+def _payload_type(root: MutationRoot) -> type:
+    found = typing.get_type_hints(root.function).get("return")
+    assert isinstance(found, type)
+    return found
+
+
+def _refused(payload_type: type, errors: list[UserError]) -> Any:
+    """A payload that says no: nothing in it but the errors."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(payload_type):
+        kind = payload_type.__annotations__[field.name]
+        origin = typing.get_origin(kind)
+        if origin is list:
+            values[field.name] = []
+        elif origin in (typing.Union, types.UnionType):
+            values[field.name] = None
+        else:
+            values[field.name] = kind()
+    values["errors"] = errors
+    return payload_type(**values)
+
+
+def _plain_payload(payload: Any) -> dict[str, Any]:
+    """A payload as it is kept for repeats: keys of rows and plain values; what is shown once is not kept."""
+    kept = {}
+    for field in dataclasses.fields(payload):
+        if field.name != "errors" and field.name not in SECRET_NAMES:
+            kept[field.name] = _plain(getattr(payload, field.name))
+    return kept
+
+
+def _payload_from(payload_type: type, kept: Mapping[str, Any]) -> Any:
+    values = {f.name: kept.get(f.name) for f in dataclasses.fields(payload_type) if f.name != "errors"}
+    return payload_type(**{**values, "errors": []})
+
+
+def _plain(value: Any, *, redact: bool = False) -> Any:
+    """A value as JSON: inputs as objects, rows as their keys, uploads as their names."""
+    if isinstance(value, Key):
+        return value.id
+    if isinstance(value, enum.Enum):
+        return value.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: REDACTED if redact and f.name in SECRET_NAMES else _plain(getattr(value, f.name), redact=redact)
+            for f in dataclasses.fields(value)
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item, redact=redact) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "filename"):
+        return {"file": value.filename, "size": value.size}
+    return getattr(value, "id", None) or str(value)
+
+
+async def _record(
+    root: MutationRoot, context: Context, arguments: Mapping[str, Any], outcome: str, duration_ms: int
+) -> None:
+    """Writes the operation log, whatever became of the mutation."""
+    principal, runtime = context.principal, context.runtime
+    scope = principal if principal.path else system("operation log")
+    shown = {
+        name: REDACTED if name in SECRET_NAMES else _plain(value, redact=True) for name, value in arguments.items()
+    }
+    async with runtime.database.transaction(scope) as session:
+        tenant_id = principal.tenant_id
+        if tenant_id is None:
+            tenant_id = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
+        session.add(
+            OperationRecord(
+                tenant_id=tenant_id,
+                tenant_path=principal.path or ROOT_PATH,
+                request_id=context.origin.request_id,
+                door=context.door.name,
+                account_id=principal.account_id,
+                api_key_id=principal.api_key_id,
+                mutation=root.function.__name__,
+                arguments=shown,
+                outcome=outcome,
+                duration_ms=duration_ms,
+                ip=context.origin.ip,
+            )
+        )
+
+
+@asynccontextmanager
+async def reading(context: Context) -> typing.AsyncIterator[AsyncSession]:
+    """A transaction for a live resolver that reads through the ORM."""
+    async with context.runtime.database.transaction(context.principal) as session:
+        yield session
+
+
+def node_key(text: str) -> Key:
+    """The reference behind a global id of any type; BAD_USER_INPUT for what is no id."""
+    found = decode_id(text)
+    entity = registry.by_prefix.get(found[0]) if found else None
+    if found is None or entity is None:
+        raise bad_input(f"{text[:40]!r} is not an id.")
+    return Key(entity.name, found[1])

@@ -1,0 +1,225 @@
+"""Logging in, the caller, staff, departments, API keys and the login log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import strawberry
+
+import models.identity as stored
+from planner.errors import bad_input
+from planner.mapping import Connection
+from planner.registry import loads, mutation, query
+from resolvers.context import Context, key_of, node_key, optional_key
+from schema.identity import (
+    AccountStatus,
+    ApiKey,
+    ApiKeyPayload,
+    ChangePasswordInput,
+    CreateDepartmentInput,
+    CreateStaffAccountInput,
+    Department,
+    DepartmentPayload,
+    DonePayload,
+    EndUser,
+    ExtendApiKeyInput,
+    IssueApiKeyInput,
+    LoginRecord,
+    LogInInput,
+    LoginSession,
+    Session,
+    SessionPayload,
+    SetRolesInput,
+    StaffAccount,
+    StaffAccountPayload,
+    Viewer,
+)
+from services import identity
+from sqlalchemy import Select, select
+
+
+@query(Viewer)
+async def viewer(ctx: Context) -> Viewer:
+    """The caller: its account, its tenant, what it may do here (S0-01)."""
+    principal = ctx.principal
+    return Viewer(
+        account=principal.account_id,
+        tenant=principal.tenant_id,
+        end_user=principal.end_user_id,
+        door=principal.door,
+        roles=list(principal.roles),
+        permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
+    )
+
+
+@query("Node | None")
+async def node(ctx: Context, id: strawberry.ID) -> Any:
+    """Anything by its global id; null where it does not exist or lies out of reach."""
+    return node_key(id)
+
+
+@query("list[Node | None]")
+async def nodes(ctx: Context, ids: list[strawberry.ID]) -> Any:
+    """Several by their global ids, in their order; at most a hundred."""
+    if len(ids) > 100:
+        raise bad_input("At most 100 ids are allowed at once.")
+    return [node_key(id) for id in ids]
+
+
+@query(Connection[StaffAccount])
+def staff_accounts() -> Select[tuple[stored.StaffAccount]]:
+    """Staff within reach."""
+    return select(stored.StaffAccount)
+
+
+@query(Connection[Department])
+def departments() -> Select[tuple[stored.Department]]:
+    """Departments within reach (S1-32)."""
+    return select(stored.Department)
+
+
+@query(Connection[EndUser])
+def end_users() -> Select[tuple[stored.EndUser]]:
+    """The persons served within reach (S0-40)."""
+    return select(stored.EndUser)
+
+
+@query(Connection[ApiKey])
+def api_keys() -> Select[tuple[stored.ApiKey]]:
+    """API keys within reach; secrets are never shown again (S0-18, S0-54)."""
+    return select(stored.ApiKey)
+
+
+@query(Connection[LoginRecord])
+def login_records() -> Select[tuple[stored.LoginRecord]]:
+    """The log of logins (S1-28)."""
+    return select(stored.LoginRecord)
+
+
+@query(Connection[LoginSession])
+def login_sessions() -> Select[tuple[stored.LoginSession]]:
+    """Logins that are or were alive."""
+    return select(stored.LoginSession)
+
+
+@loads(ApiKey, "last_used_at")
+async def last_used(ctx: Context, rows: Sequence[Any]) -> list[datetime | None]:
+    found = await ctx.runtime.redis.hmget("trellis:api-key-used", [row.key for row in rows])
+    return [None if at is None else datetime.fromtimestamp(float(at), UTC) for at in found]
+
+
+def _session(tokens: identity.Tokens) -> SessionPayload:
+    return SessionPayload(
+        session=Session(
+            access_token=tokens.access_token, refresh_token=tokens.refresh_token, expires_at=tokens.expires_at
+        ),
+        errors=[],
+    )
+
+
+@mutation(public=True)
+async def log_in(ctx: Context, input: LogInInput) -> SessionPayload:
+    """Logs a staff member in at this door with account and password (S0-01, S0-19)."""
+    return _session(await identity.log_in(ctx.runtime, ctx.door, ctx.origin, input.account, input.password))
+
+
+@mutation(public=True)
+async def refresh_session(ctx: Context, refresh_token: str) -> SessionPayload:
+    """New tokens for a refresh token, which works once (S0-01)."""
+    return _session(await identity.refresh(ctx.runtime, ctx.door, refresh_token))
+
+
+@mutation
+async def log_out(ctx: Context, everywhere: bool = False) -> DonePayload:
+    """Ends this session, or all sessions of the account (S0-01)."""
+    await identity.log_out(ctx.now, everywhere=everywhere)
+    return DonePayload(done=True, errors=[])
+
+
+@mutation
+async def change_password(ctx: Context, input: ChangePasswordInput) -> DonePayload:
+    """Changes the caller's password; its other sessions end."""
+    await identity.change_password(ctx.now, input.current, input.new)
+    return DonePayload(done=True, errors=[])
+
+
+@mutation
+async def create_staff_account(ctx: Context, input: CreateStaffAccountInput) -> StaffAccountPayload:
+    """A new member of staff, with roles that the caller may give (S0-01, S0-19)."""
+    tenant = await identity.tenant_for(ctx.now, optional_key(input.tenant, "ten", "tenant"))
+    made = await identity.create_account(
+        ctx.now,
+        tenant,
+        login=input.login,
+        password=input.password,
+        name=input.name,
+        roles=input.roles,
+        email=input.email,
+        phone=input.phone,
+        department_id=optional_key(input.department, "dep", "department"),
+    )
+    return StaffAccountPayload(account=made.id, errors=[])
+
+
+@mutation
+async def set_staff_roles(ctx: Context, input: SetRolesInput) -> StaffAccountPayload:
+    """The roles of an account from now on, from its next request on."""
+    changed = await identity.set_roles(ctx.now, key_of(input.account, "acc", "account"), input.roles)
+    return StaffAccountPayload(account=changed.id, errors=[])
+
+
+@mutation
+async def set_staff_status(ctx: Context, account: strawberry.ID, status: AccountStatus) -> StaffAccountPayload:
+    """Disables an account from its next request on, or enables it again."""
+    changed = await identity.set_account_status(ctx.now, key_of(account, "acc", "account"), status)
+    return StaffAccountPayload(account=changed.id, errors=[])
+
+
+@mutation
+async def revoke_sessions(ctx: Context, account: strawberry.ID) -> DonePayload:
+    """Forces an account out everywhere."""
+    await identity.revoke_sessions(ctx.now, key_of(account, "acc", "account"))
+    return DonePayload(done=True, errors=[])
+
+
+@mutation
+async def create_department(ctx: Context, input: CreateDepartmentInput) -> DepartmentPayload:
+    """A department of the caller's tenant (S1-32)."""
+    made = await identity.create_department(
+        ctx.now, name=input.name, parent_id=optional_key(input.parent, "dep", "parent"), position=input.position
+    )
+    return DepartmentPayload(department=made.id, errors=[])
+
+
+@mutation
+async def issue_api_key(ctx: Context, input: IssueApiKeyInput) -> ApiKeyPayload:
+    """A key for a partner; the secret is shown this once (S0-18, S0-54)."""
+    tenant = await identity.tenant_for(ctx.now, optional_key(input.tenant, "ten", "tenant"))
+    made, secret = await identity.issue_api_key(
+        ctx.now, tenant, name=input.name, valid_days=input.valid_days, roles=input.roles
+    )
+    return ApiKeyPayload(api_key=made.id, secret=secret, errors=[])
+
+
+@mutation
+async def rotate_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
+    """A new secret for a key; the old one stops working at once (S0-18)."""
+    made, secret = await identity.rotate_api_key(ctx.now, key_of(id, "key", "id"))
+    return ApiKeyPayload(api_key=made.id, secret=secret, errors=[])
+
+
+@mutation
+async def revoke_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
+    """Ends a key at once (S0-18)."""
+    made = await identity.revoke_api_key(ctx.now, key_of(id, "key", "id"))
+    return ApiKeyPayload(api_key=made.id, secret=None, errors=[])
+
+
+@mutation
+async def extend_api_key(ctx: Context, input: ExtendApiKeyInput) -> ApiKeyPayload:
+    """Moves a key's end to so many days from now (S0-18)."""
+    made = await identity.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
+    return ApiKeyPayload(api_key=made.id, secret=None, errors=[])
+

@@ -1,0 +1,49 @@
+"""Long tasks, their results, and the operation log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import models.system as stored
+from planner.ids import encode_id
+from planner.mapping import Connection
+from planner.registry import loads, query
+from resolvers.context import Context
+from schema.system import ImportTask, OperationRecord, TaskRefusal
+from services.messages import render
+from sqlalchemy import Select, select
+
+
+@query(Connection[ImportTask])
+def import_tasks() -> Select[tuple[stored.Task]]:
+    """Imports and ranges within reach (S0-03, S0-05)."""
+    return select(stored.Task)
+
+
+@query(ImportTask, by=("id",))
+def import_task() -> Select[tuple[stored.Task]]:
+    """One import or range, with its progress (S0-03, S0-05)."""
+    return select(stored.Task)
+
+
+@query(Connection[OperationRecord])
+def operation_records() -> Select[tuple[stored.OperationRecord]]:
+    """The log of mutations within reach."""
+    return select(stored.OperationRecord)
+
+
+@loads(ImportTask, "refused_file_url")
+async def refused_file_urls(ctx: Context, rows: Sequence[Any]) -> list[str | None]:
+    files = ctx.runtime.files
+    return [
+        None
+        if row.refused_file_id is None
+        else f"/files/{encode_id('fil', row.refused_file_id)}?{files.sign(row.refused_file_id)}"
+        for row in rows
+    ]
+
+
+@loads(TaskRefusal, "message")
+async def refusal_messages(ctx: Context, rows: Sequence[Any]) -> list[str]:
+    return [render(row.code, ctx.principal.language, {"value": row.value or ""}) for row in rows]

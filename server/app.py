@@ -1,0 +1,282 @@
+"""The ASGI application: the graph at its doors, GraphiQL, files, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import select, text
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+import resolvers
+import schema
+from authz.access import Access
+from authz.coordinates import Act, Catalog, Coordinate
+from authz.principal import Principal, system
+from authz.session import Database
+from models.system import StoredFile
+from planner.assemble import Graph, assemble
+from planner.errors import GraphRefusal, GraphRefusals
+from planner.ids import decode_id
+from planner.introspection import ROOTS
+from planner.mapping import registry
+from planner.pool import Pool
+from server import graphiql
+from server.authentication import Authentication
+from server.doors import Door, load_doors
+from server.engine import Engine, refusals_of
+from server.http import GraphQLEndpoint, _language
+from server.settings import Settings, get_settings
+from server.websocket import GraphQLTransportWS, RequestRefused
+from services.files import FileStore
+from services.keys import Keys
+from services.runtime import Origin, Runtime
+
+POLICIES = Path(__file__).resolve().parent.parent / "authz" / "policies"
+GRANTABLE = {
+    "PLATFORM": frozenset({"platform_admin", "platform_finance", "platform_operations", "platform_sales"}),
+    "ENTERPRISE": frozenset({"enterprise_admin", "partner"}),
+    "AGENT": frozenset({"agent_admin", "partner"}),
+}
+"""Which built-in roles the staff and keys of a kind of tenant may be given."""
+
+log = structlog.get_logger()
+assert resolvers
+assert schema
+
+
+@cache
+def the_graph() -> Graph:
+    """The schema with everything that answers it; made once a process."""
+    return assemble(registry)
+
+
+@cache
+def the_catalog() -> Catalog:
+    """What policies may speak of: fields of entities, roots, and the masks that can be lifted.
+
+    Payloads, connections and other plain values are reached through a granted root only and are not listed.
+    """
+    graph = the_graph()
+    everything = Catalog.from_schema(graph.schema, graph.confidential)
+    kept = [c for c in everything if c.type in registry.entities or c.type in ROOTS]
+    masks = [
+        Coordinate(entity.name, field.unmasked, Act.READ, confidential=True)
+        for entity in registry.entities.values()
+        for field in entity.fields.values()
+        if field.spec.mask is not None
+    ]
+    return Catalog([*kept, *masks])
+
+
+class _Sockets:
+    """The graph behind a WebSocket."""
+
+    def __init__(self, endpoint: GraphQLEndpoint) -> None:
+        self.endpoint = endpoint
+
+    async def authenticate(self, connection: WebSocket, params: Mapping[str, object]) -> _Subject:
+        door = self.endpoint.engine.doors.get(connection.path_params["door"])
+        if door is None:
+            raise PermissionError("no such door")
+        origin = connection.headers.get("origin")
+        if origin is not None and door.origins and origin not in door.origins and not _same_host(connection, origin):
+            raise PermissionError("this origin may not come in here")
+        authorization = params.get("authorization") or params.get("Authorization")
+        given = authorization if isinstance(authorization, str) else connection.headers.get("authorization")
+        headers = {k.lower().encode(): v.encode() for k, v in connection.headers.items()}
+        subject = _Subject(self.endpoint, door, given, _language(headers), _client(connection))
+        await subject.refresh()
+        return subject
+
+    async def subscribe(self, subject: _Subject, request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
+        engine = self.endpoint.engine
+        try:
+            principal = await subject.refresh()
+            self.endpoint.rates.take(subject.door, principal.caller)
+            asked = await self.endpoint.request(subject.door, request, method="WEBSOCKET")
+            context = self.endpoint.context(subject.door, principal, Origin(ip=subject.ip, request_id="socket"))
+            if asked.operation.kind.value == "subscription":
+                stream = engine.subscribe(asked, context)
+                try:
+                    async for answer in stream:
+                        context.principal = await subject.refresh()
+                        yield answer
+                finally:
+                    await stream.aclose()  # type: ignore[attr-defined]
+            else:
+                yield await engine.answer(asked, context)
+        except (GraphRefusal, GraphRefusals) as error:
+            raise RequestRefused(refusals_of(error, "socket")) from None
+
+
+class _Subject:
+    """Who speaks over a socket; asked again at every event whether it still may."""
+
+    def __init__(self, endpoint: GraphQLEndpoint, door: Door, authorization: str | None, language: str, ip: str | None):
+        self.endpoint = endpoint
+        self.door = door
+        self.authorization = authorization
+        self.language = language
+        self.ip = ip
+        self.expires_at: float | None = None
+
+    async def refresh(self) -> Principal:
+        try:
+            principal = await self.endpoint.authentication.principal(
+                self.authorization, self.door, self.language, method="GET", path="", body=b""
+            )
+        except GraphRefusal as refusal:
+            raise PermissionError(refusal.message) from None
+        self.expires_at = principal.expires_at
+        return principal
+
+
+def _same_host(connection: WebSocket, origin: str) -> bool:
+    return origin.partition("//")[2] == connection.headers.get("host")
+
+
+def _client(connection: WebSocket) -> str | None:
+    return connection.client.host if connection.client else None
+
+
+class Application:
+    """Everything that one API process holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.doors = load_doors()
+        self.engine = Engine(the_graph(), self.doors)
+        self.redis: redis.Redis = redis.Redis.from_url(settings.redis_url)
+        self.database = Database(settings.database_url)
+        self.reader = Pool(settings.database_url, settings.pool_size)
+        keys = Keys(settings.secret_key.get_secret_value())
+        self.runtime = Runtime(
+            database=self.database,
+            redis=self.redis,
+            access=Access(self.database, self.redis, POLICIES, the_catalog()),
+            keys=keys,
+            files=FileStore(settings.state_dir / "files", keys),
+            doors={name: door.rules for name, door in self.doors.items()},
+            grantable=GRANTABLE,
+        )
+        self.endpoint = GraphQLEndpoint(
+            self.engine, self.runtime, Authentication(self.runtime), self.reader, self.nudge
+        )
+
+    async def nudge(self) -> None:
+        """Wakes the relay, so that a task begins at once; if that fails, the scheduler wakes it a second later."""
+        from tasks.outbox import relay
+
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(relay.delay)
+
+    async def start(self) -> None:
+        await self.reader.start()
+        await self.runtime.access.start()
+
+    async def stop(self) -> None:
+        await self.runtime.access.stop()
+        await self.reader.close()
+        await self.database.close()
+        await self.redis.aclose()
+
+    # -- beside the graph ---------------------------------------------------------------------------------
+
+    async def file(self, request: Request) -> Response:
+        """A stored file by a signed, short-lived link."""
+        found = decode_id(request.path_params["id"])
+        query = request.query_params
+        expires, signature = query.get("expires", ""), query.get("signature", "")
+        if found is None or found[0] != "fil" or not expires.isdigit():
+            return JSONResponse({"error": "not found"}, 404)
+        if not self.runtime.files.verify(found[1], int(expires), signature):
+            return JSONResponse({"error": "the link has expired"}, 403)
+        async with self.database.transaction(system("signed link")) as session:
+            stored = await session.scalar(select(StoredFile).where(StoredFile.id == found[1]))
+        if stored is None:
+            return JSONResponse({"error": "not found"}, 404)
+        return FileResponse(
+            self.runtime.files.path(stored.sha256),
+            media_type=stored.content_type,
+            filename=stored.name,
+            headers={"x-content-type-options": "nosniff", "cache-control": "private, no-store"},
+        )
+
+    async def ready(self, _: Request) -> Response:
+        """Whether this process can answer: its databases do."""
+        try:
+            async with self.database.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+            await self.redis.ping()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process is not ready
+            return JSONResponse({"ready": False, "reason": type(error).__name__}, 503)
+        return JSONResponse({"ready": True})
+
+
+async def _healthy(_: Request) -> Response:
+    return JSONResponse({"healthy": True})
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def build(application: Application) -> Starlette:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await application.start()
+        # what is alive now lives as long as the process: the collector need not walk it again
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        yield
+        await application.stop()
+
+    endpoint: Any = application.endpoint
+    transport = GraphQLTransportWS(_Sockets(application.endpoint))
+    origins = sorted({origin for door in application.doors.values() for origin in door.origins})
+    middleware = []
+    if origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "accept-language", "x-request-id"],
+                max_age=600,
+            )
+        )
+    starlette = Starlette(
+        lifespan=lifespan,
+        middleware=middleware,
+        routes=[
+            Route("/{door}/graphql", endpoint, methods=None),
+            WebSocketRoute("/{door}/graphql", transport.__call__),
+            *graphiql.routes(),
+            Route("/files/{id}", application.file),
+            Route("/healthz", _healthy),
+            Route("/readyz", application.ready),
+            Route("/metrics", _metrics),
+        ],
+    )
+    starlette.state.application = application
+    return starlette
+
+
+def create_app() -> Starlette:
+    return build(Application(get_settings()))

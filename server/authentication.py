@@ -1,0 +1,106 @@
+"""From the headers of a request to a principal: bearer tokens of logins, signed requests of API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+
+from authz.access import Access
+from authz.principal import Principal
+from planner.errors import GraphRefusal
+from server.doors import Door
+from services.identity import api_key_binding, read_access_token
+from services.runtime import Runtime
+
+SCHEME = "TRELLIS-HMAC-SHA256"
+REPLAY_SECONDS = 300
+KEPT_TOKENS = 20_000
+_PART = re.compile(r"(\w+)=([^,\s]+)")
+
+
+def unauthenticated(message: str = "Log in first.") -> GraphRefusal:
+    return GraphRefusal("UNAUTHENTICATED", message)
+
+
+def string_to_sign(method: str, path: str, timestamp: str, nonce: str, body: bytes) -> bytes:
+    """What an API key's holder signs: five lines."""
+    return "\n".join([method, path, timestamp, nonce, hashlib.sha256(body).hexdigest()]).encode()
+
+
+def sign(secret: str, method: str, path: str, timestamp: str, nonce: str, body: bytes) -> str:
+    return hmac.new(secret.encode(), string_to_sign(method, path, timestamp, nonce, body), hashlib.sha256).hexdigest()
+
+
+class Authentication:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._tokens: dict[tuple[str, str, str], tuple[int, float, Principal]] = {}
+
+    @property
+    def _access(self) -> Access:
+        return self._runtime.access
+
+    def remembered(self, authorization: str, door: str, language: str) -> Principal | None:
+        """The principal of a token seen before, as long as nothing about access has changed since."""
+        found = self._tokens.get((authorization, door, language))
+        if found is None or found[0] != self._access.generation or found[1] < time.time():
+            return None
+        return found[2]
+
+    async def principal(
+        self, authorization: str | None, door: Door, language: str, *, method: str, path: str, body: bytes
+    ) -> Principal:
+        """Raises GraphRefusal UNAUTHENTICATED for a token or signature that is not valid here and now."""
+        if not authorization:
+            return self._access.visitor(door.name, language)
+        known = self.remembered(authorization, door.name, language)
+        if known is not None:
+            return known
+        scheme, _, rest = authorization.partition(" ")
+        if scheme == "Bearer":
+            return await self._bearer(authorization, rest.strip(), door, language)
+        if scheme == SCHEME:
+            return await self._signed(dict(_PART.findall(rest)), door, language, method, path, body)
+        raise unauthenticated("This way to authenticate is not known here.")
+
+    async def _bearer(self, authorization: str, token: str, door: Door, language: str) -> Principal:
+        claims = read_access_token(self._runtime, token, door.name)
+        if claims is None:
+            raise unauthenticated("The access token is not valid, or has expired.")
+        generation = self._access.generation
+        principal = await self._access.principal_of_session(
+            claims.session_key, claims.account_id, door.name, claims.expires_at, door.rules.roles, language
+        )
+        if principal is None:
+            raise unauthenticated("The session has ended.")
+        if self._access.listening:
+            if len(self._tokens) >= KEPT_TOKENS:
+                self._tokens.clear()
+            self._tokens[authorization, door.name, language] = (generation, claims.expires_at, principal)
+        return principal
+
+    async def _signed(
+        self, parts: Mapping[str, str], door: Door, language: str, method: str, path: str, body: bytes
+    ) -> Principal:
+        try:
+            key, timestamp, nonce, signature = (parts[p] for p in ("Credential", "Timestamp", "Nonce", "Signature"))
+            age = abs(time.time() - int(timestamp))
+        except (KeyError, ValueError):
+            raise unauthenticated("A signed request names Credential, Timestamp, Nonce and Signature.") from None
+        if "API_KEY" not in door.rules.login_methods or age > REPLAY_SECONDS or not 8 <= len(nonce) <= 64:
+            raise unauthenticated("The signature is not valid.")
+        found = await self._access.principal_of_key(key, door.name, door.rules.roles, language)
+        if found is None:
+            raise unauthenticated("The signature is not valid.")
+        principal, encrypted = found
+        secret = self._runtime.keys.decrypt(encrypted, api_key_binding(key))
+        if not hmac.compare_digest(sign(secret, method, path, timestamp, nonce, body), signature):
+            raise unauthenticated("The signature is not valid.")
+        fresh = await self._runtime.redis.set(f"trellis:nonce:{key}:{nonce}", 1, nx=True, ex=2 * REPLAY_SECONDS)
+        if not fresh:
+            raise unauthenticated("This request was already received.")
+        await self._runtime.redis.hset("trellis:api-key-used", key, str(time.time()))
+        return principal

@@ -1,0 +1,75 @@
+"""The doors: who comes in where, by which logins, with which operations and within which limits."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.operation import DocumentLimits
+from services.runtime import DoorRules
+
+FRONTENDS = Path(__file__).resolve().parent.parent / "frontends"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request at a door may ask for."""
+
+    document: DocumentLimits
+    body_bytes: int
+    upload_bytes: int
+    seconds: float
+    requests_per_minute: int
+
+
+@dataclass(frozen=True)
+class Door:
+    rules: DoorRules
+    origins: frozenset[str]
+    ad_hoc: bool
+    """Whether operations may be sent as text; otherwise only the shipped ones, by their sha256."""
+    limits: Limits
+    operations: Mapping[str, str]
+    """The shipped documents by the sha256 of their text."""
+
+    @property
+    def name(self) -> str:
+        return self.rules.name
+
+
+def load_doors(folder: Path = FRONTENDS) -> dict[str, Door]:
+    """Reads each ``<door>/frontend.toml`` with its ``operations/*.graphql``."""
+    return {path.parent.name: _door(path) for path in sorted(folder.glob("*/frontend.toml"))}
+
+
+def _door(path: Path) -> Door:
+    declared = tomllib.loads(path.read_text("utf-8"))
+    limits = declared["limits"]
+    texts = [file.read_text("utf-8") for file in sorted(path.parent.glob("operations/*.graphql"))]
+    return Door(
+        rules=DoorRules(
+            name=path.parent.name,
+            audience=declared["audience"],
+            roles=frozenset(declared["roles"]),
+            login_methods=frozenset(declared["login_methods"]),
+        ),
+        origins=frozenset(declared["origins"]),
+        ad_hoc=declared["ad_hoc"],
+        limits=Limits(
+            document=DocumentLimits(
+                max_tokens=limits["tokens"],
+                max_depth=limits["depth"],
+                max_aliases=limits["aliases"],
+                max_cost=limits["cost"],
+                max_page=limits["page"],
+            ),
+            body_bytes=limits["body_bytes"],
+            upload_bytes=limits["upload_bytes"],
+            seconds=limits["seconds"],
+            requests_per_minute=limits["requests_per_minute"],
+        ),
+        operations={hashlib.sha256(text.encode()).hexdigest(): text for text in texts},
+    )
