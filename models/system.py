@@ -73,7 +73,6 @@ class TaskRefusal(AppendOnly, TenantOwned, Base):
     column: Mapped[str] = mapped_column("column_name")
     value: Mapped[str | None]
     code: Mapped[str]
-    item: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
 
     task: Mapped[Task] = relationship(lazy="raise")
 

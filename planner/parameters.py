@@ -111,7 +111,11 @@ class Parameters:
         """(SQL, source of the function that fills its parameters from K, V and P)."""
         compiled = statement.compile(dialect=DIALECT)
         order: Sequence[str] = compiled.positiontup or ()
-        values = "".join(self._sources[name] + ", " for name in order)
+        # what is not a parameter of ours is a constant that SQLAlchemy bound by itself
+        values = "".join(
+            (self._sources[name] if name in self._sources else self._keep(compiled.params[name])) + ", "
+            for name in order
+        )
         body = "\n".join([*self._prelude, f"    return ({values})"])
         return compiled.string, f"def {function}(K, V, P):\n{body}\n"
 

@@ -20,7 +20,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateways.carrier.onelink import SESSION_PATH, STATUS_PATH, TOKEN_EXPIRED, TOKEN_PATH
+# Spelt out again and not taken from the adapter, so that an error in one of them shows.
+TOKEN_PATH = "/v5/ec/get/token"  # noqa: S105
+STATUS_PATH = "/v5/ec/query/sim-status"
+SESSION_PATH = "/v5/ec/query/sim-session"
+TOKEN_EXPIRED = "12021"  # noqa: S105
 
 PASSWORD = "sandbox"  # noqa: S105
 FAULTS = ("timeout", "http_500", "bad_json", "expired_token", "unknown_card")
@@ -29,12 +33,12 @@ SENDING = frozenset({"2", "6", "00"})
 
 
 class Sandbox:
-    """Tokens are good for `token_seconds`. `calls` counts the calls to each path, failed ones too."""
+    """Tokens are good for `token_seconds`; `tokens` has those sold. `calls` counts all calls to each path."""
 
     def __init__(self, token_seconds: int = 3600) -> None:
         self.calls: Counter[str] = Counter()
         self._token_seconds = token_seconds
-        self._tokens: dict[str, float] = {}
+        self.tokens: dict[str, float] = {}
         self._faults: Counter[str] = Counter()
         self.app = Starlette(
             routes=[
@@ -76,14 +80,14 @@ class Sandbox:
         if not appid or request.query_params.get("password") != PASSWORD:
             return _refusal("12003", "APPID或PASSWORD错误")
         token = secrets.token_hex(16)
-        self._tokens[token] = time.monotonic() + self._token_seconds
+        self.tokens[token] = time.monotonic() + self._token_seconds
         return _success({"token": token, "ttl": str(self._token_seconds)})
 
     def _tell(self, request: Request) -> Response:
         token, iccid = request.query_params.get("token", ""), request.query_params.get("iccid", "")
         if self._due("expired_token"):
-            self._tokens.pop(token, None)
-        if time.monotonic() >= self._tokens.get(token, 0.0):
+            self.tokens.pop(token, None)
+        if time.monotonic() >= self.tokens.get(token, 0.0):
             return _refusal(TOKEN_EXPIRED, "TOKEN不存在或已过期")
         if not re.fullmatch(r".+\d{22}", request.query_params.get("transid", "")):
             return _refusal("12002", "TRANSID格式错误")

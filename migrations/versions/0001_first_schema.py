@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = [
-    """
+    r"""
     CREATE TABLE tenant (
         kind VARCHAR(40) NOT NULL,
         parent_id BIGINT,
@@ -43,7 +43,7 @@ TABLES = [
         CONSTRAINT ck_tenant_tenantstatus CHECK (status IN ('ACTIVE', 'SUSPENDED', 'CLOSED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE api_key (
         key TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -62,7 +62,7 @@ TABLES = [
         CONSTRAINT ck_api_key_apikeystatus CHECK (status IN ('ACTIVE', 'REVOKED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE department (
         parent_id BIGINT,
         name TEXT NOT NULL,
@@ -80,7 +80,7 @@ TABLES = [
         CONSTRAINT ck_department_accountstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE end_user (
         name TEXT,
         phone TEXT,
@@ -100,7 +100,7 @@ TABLES = [
         CONSTRAINT ck_end_user_accountstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE idempotent_result (
         caller TEXT NOT NULL,
         mutation TEXT NOT NULL,
@@ -116,7 +116,7 @@ TABLES = [
         CONSTRAINT fk_idempotent_result_tenant FOREIGN KEY(tenant_id, tenant_path) REFERENCES tenant (id, path) ON UPDATE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE login_record (
         at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         login TEXT NOT NULL,
@@ -135,7 +135,7 @@ TABLES = [
         CONSTRAINT ck_login_record_loginoutcome CHECK (outcome IN ('SUCCEEDED', 'WRONG_CREDENTIALS', 'LOCKED', 'DISABLED', 'WRONG_DOOR'))
     )
     """,
-    """
+    r"""
     CREATE TABLE operation_record (
         at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         request_id TEXT NOT NULL,
@@ -154,7 +154,7 @@ TABLES = [
         CONSTRAINT fk_operation_record_tenant FOREIGN KEY(tenant_id, tenant_path) REFERENCES tenant (id, path) ON UPDATE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE outbox_event (
         key UUID NOT NULL,
         topic TEXT NOT NULL,
@@ -169,7 +169,7 @@ TABLES = [
         CONSTRAINT uq_outbox_event_key UNIQUE (key)
     )
     """,
-    """
+    r"""
     CREATE TABLE outlet (
         name TEXT NOT NULL,
         province TEXT NOT NULL,
@@ -188,7 +188,7 @@ TABLES = [
         CONSTRAINT ck_outlet_catalogstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE role (
         name TEXT NOT NULL,
         status VARCHAR(40) NOT NULL,
@@ -203,7 +203,7 @@ TABLES = [
         CONSTRAINT ck_role_accountstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE stored_file (
         sha256 TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -217,7 +217,7 @@ TABLES = [
         CONSTRAINT fk_stored_file_tenant FOREIGN KEY(tenant_id, tenant_path) REFERENCES tenant (id, path) ON UPDATE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE supplier (
         supplier_type VARCHAR(40) NOT NULL,
         name TEXT NOT NULL,
@@ -239,7 +239,7 @@ TABLES = [
         CONSTRAINT ck_supplier_catalogstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE tenant_closure (
         ancestor_id BIGINT NOT NULL,
         depth SMALLINT NOT NULL,
@@ -252,7 +252,7 @@ TABLES = [
         CONSTRAINT fk_tenant_closure_ancestor_id FOREIGN KEY(ancestor_id) REFERENCES tenant (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE data_package (
         code TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -280,7 +280,7 @@ TABLES = [
         CONSTRAINT ck_data_package_catalogstatus CHECK (status IN ('ACTIVE', 'DISABLED'))
     )
     """,
-    """
+    r"""
     CREATE TABLE role_policy (
         role_id BIGINT NOT NULL,
         obj TEXT NOT NULL,
@@ -296,7 +296,7 @@ TABLES = [
         CONSTRAINT fk_role_policy_role_id FOREIGN KEY(role_id) REFERENCES role (id) ON DELETE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE staff_account (
         login TEXT NOT NULL,
         password_hash TEXT NOT NULL,
@@ -320,7 +320,7 @@ TABLES = [
         CONSTRAINT fk_staff_account_department_id FOREIGN KEY(department_id) REFERENCES department (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE login_session (
         key UUID NOT NULL,
         account_id BIGINT NOT NULL,
@@ -341,7 +341,7 @@ TABLES = [
         CONSTRAINT fk_login_session_account_id FOREIGN KEY(account_id) REFERENCES staff_account (id) ON DELETE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE role_assignment (
         account_id BIGINT NOT NULL,
         role TEXT NOT NULL,
@@ -354,7 +354,7 @@ TABLES = [
         CONSTRAINT fk_role_assignment_account_id FOREIGN KEY(account_id) REFERENCES staff_account (id) ON DELETE CASCADE
     )
     """,
-    """
+    r"""
     CREATE TABLE sim_card (
         iccid TEXT NOT NULL,
         display_iccid TEXT GENERATED ALWAYS AS ('99' || lpad(id::text, 16, '0') || lpad((98 - id * 100 % 97)::text, 2, '0')) STORED NOT NULL,
@@ -393,7 +393,7 @@ TABLES = [
         CONSTRAINT fk_sim_card_end_user_id FOREIGN KEY(end_user_id) REFERENCES end_user (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE task (
         kind VARCHAR(40) NOT NULL,
         status VARCHAR(40) NOT NULL,
@@ -423,7 +423,7 @@ TABLES = [
         CONSTRAINT fk_task_account_id FOREIGN KEY(account_id) REFERENCES staff_account (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE sim_allocation (
         sim_card_id BIGINT NOT NULL,
         from_tenant_id BIGINT NOT NULL,
@@ -444,7 +444,7 @@ TABLES = [
         CONSTRAINT fk_sim_allocation_account_id FOREIGN KEY(account_id) REFERENCES staff_account (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE sim_end_user_binding (
         sim_card_id BIGINT NOT NULL,
         bound_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
@@ -459,7 +459,7 @@ TABLES = [
         CONSTRAINT fk_sim_end_user_binding_end_user_id FOREIGN KEY(end_user_id) REFERENCES end_user (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE sim_package_binding (
         sim_card_id BIGINT NOT NULL,
         package_id BIGINT NOT NULL,
@@ -474,7 +474,7 @@ TABLES = [
         CONSTRAINT fk_sim_package_binding_package_id FOREIGN KEY(package_id) REFERENCES data_package (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE sim_status_change (
         sim_card_id BIGINT NOT NULL,
         action TEXT NOT NULL,
@@ -494,14 +494,13 @@ TABLES = [
         CONSTRAINT fk_sim_status_change_account_id FOREIGN KEY(account_id) REFERENCES staff_account (id)
     )
     """,
-    """
+    r"""
     CREATE TABLE task_refusal (
         task_id BIGINT NOT NULL,
         row_number BIGINT NOT NULL,
         column_name TEXT NOT NULL,
         value TEXT,
         code TEXT NOT NULL,
-        item JSONB NOT NULL,
         tenant_id BIGINT NOT NULL,
         tenant_path TEXT COLLATE "C" NOT NULL,
         id BIGINT GENERATED BY DEFAULT AS IDENTITY,
@@ -510,235 +509,235 @@ TABLES = [
         CONSTRAINT fk_task_refusal_task_id FOREIGN KEY(task_id) REFERENCES task (id) ON DELETE CASCADE
     )
     """,
-    """
+    r"""
     CREATE INDEX ix_tenant_kind_path ON tenant (kind, path)
     """,
-    """
+    r"""
     CREATE INDEX ix_tenant_parent_id ON tenant (parent_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_api_key_tenant_id_id ON api_key (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_api_key_tenant_path ON api_key (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_department_parent_id ON department (parent_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_department_tenant_id_id ON department (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_department_tenant_path ON department (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_end_user_tenant_id_id ON end_user (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_end_user_tenant_path ON end_user (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_idempotent_result_tenant_id_id ON idempotent_result (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_idempotent_result_tenant_path ON idempotent_result (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_login_record_at ON login_record (at)
     """,
-    """
+    r"""
     CREATE INDEX ix_login_record_tenant_id_id ON login_record (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_login_record_tenant_path ON login_record (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_operation_record_at ON operation_record (at)
     """,
-    """
+    r"""
     CREATE INDEX ix_operation_record_tenant_id_id ON operation_record (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_operation_record_tenant_path ON operation_record (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_outbox_event_tenant_id_id ON outbox_event (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_outbox_event_tenant_path ON outbox_event (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_outbox_event_unsent ON outbox_event (id) WHERE sent_at IS NULL
     """,
-    """
+    r"""
     CREATE INDEX ix_outlet_tenant_id_id ON outlet (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_outlet_tenant_path ON outlet (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_tenant_id_id ON role (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_tenant_path ON role (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_stored_file_sha256 ON stored_file (sha256)
     """,
-    """
+    r"""
     CREATE INDEX ix_stored_file_tenant_id_id ON stored_file (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_stored_file_tenant_path ON stored_file (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_supplier_tenant_id_id ON supplier (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_supplier_tenant_path ON supplier (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_tenant_closure_tenant_id_id ON tenant_closure (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_tenant_closure_tenant_path ON tenant_closure (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_data_package_supplier_id ON data_package (supplier_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_data_package_tenant_id_id ON data_package (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_data_package_tenant_path ON data_package (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_policy_tenant_id_id ON role_policy (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_policy_tenant_path ON role_policy (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_staff_account_department_id ON staff_account (department_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_staff_account_tenant_id_id ON staff_account (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_staff_account_tenant_path ON staff_account (tenant_path)
     """,
-    """
+    r"""
     CREATE UNIQUE INDEX uq_staff_account_login ON staff_account (lower(login))
     """,
-    """
+    r"""
     CREATE INDEX ix_login_session_account_id ON login_session (account_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_login_session_tenant_id_id ON login_session (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_login_session_tenant_path ON login_session (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_assignment_tenant_id_id ON role_assignment (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_role_assignment_tenant_path ON role_assignment (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_activated_at_id ON sim_card (activated_at, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_end_user_id ON sim_card (end_user_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_msisdn ON sim_card (msisdn)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_outlet_id ON sim_card (outlet_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_package_id ON sim_card (package_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_supplier_id ON sim_card (supplier_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_tenant_branch_activated_at_id ON sim_card (tenant_branch, activated_at, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_tenant_branch_id ON sim_card (tenant_branch, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_tenant_id_activated_at_id ON sim_card (tenant_id, activated_at, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_tenant_id_id ON sim_card (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_card_tenant_path ON sim_card (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_task_tenant_id_id ON task (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_task_tenant_path ON task (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_allocation_sim_card_id_id ON sim_allocation (sim_card_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_allocation_tenant_id_id ON sim_allocation (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_allocation_tenant_path ON sim_allocation (tenant_path)
     """,
-    """
+    r"""
     CREATE UNIQUE INDEX uq_sim_allocation_current ON sim_allocation (sim_card_id, level) WHERE ended_at IS NULL
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_end_user_binding_end_user_id ON sim_end_user_binding (end_user_id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_end_user_binding_sim_card_id_id ON sim_end_user_binding (sim_card_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_end_user_binding_tenant_id_id ON sim_end_user_binding (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_end_user_binding_tenant_path ON sim_end_user_binding (tenant_path)
     """,
-    """
+    r"""
     CREATE UNIQUE INDEX uq_sim_end_user_binding_current ON sim_end_user_binding (sim_card_id) WHERE unbound_at IS NULL
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_package_binding_sim_card_id_id ON sim_package_binding (sim_card_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_package_binding_tenant_id_id ON sim_package_binding (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_package_binding_tenant_path ON sim_package_binding (tenant_path)
     """,
-    """
+    r"""
     CREATE UNIQUE INDEX uq_sim_package_binding_current ON sim_package_binding (sim_card_id) WHERE unbound_at IS NULL
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_status_change_sim_card_id_id ON sim_status_change (sim_card_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_status_change_tenant_id_id ON sim_status_change (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_sim_status_change_tenant_path ON sim_status_change (tenant_path)
     """,
-    """
+    r"""
     CREATE INDEX ix_task_refusal_task_id_id ON task_refusal (task_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_task_refusal_tenant_id_id ON task_refusal (tenant_id, id)
     """,
-    """
+    r"""
     CREATE INDEX ix_task_refusal_tenant_path ON task_refusal (tenant_path)
     """,
 ]

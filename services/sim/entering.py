@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,12 +89,12 @@ INSERT INTO sim_package_binding (tenant_id, tenant_path, sim_card_id, package_id
 SELECT c.tenant_id, c.tenant_path, c.id, c.package_id FROM sim_card c
 JOIN staging s ON s.iccid = c.iccid WHERE s.refusal IS NULL AND c.package_id IS NOT NULL
 """
-REFUSE = """
-INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_name, value, code, item)
-SELECT $1, $2, $3, row_number, at,
-       CASE at WHEN 'iccid' THEN iccid WHEN 'imsi' THEN imsi WHEN 'msisdn' THEN msisdn WHEN 'carrier' THEN carrier
-               WHEN 'supplier' THEN supplier WHEN 'sim_type' THEN sim_type WHEN 'package' THEN package END,
-       refusal, '{}' FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
+REFUSED_VALUE = " ".join(f"WHEN '{name}' THEN {name}" for name in HEADINGS)
+REFUSED_HEADING = " ".join(f"WHEN '{name}' THEN '{heading}'" for name, heading in HEADINGS.items())
+REFUSE = f"""
+INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_name, value, code)
+SELECT $1, $2, $3, row_number, CASE at {REFUSED_HEADING} END, CASE at {REFUSED_VALUE} END, refusal
+FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
 """
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
@@ -342,11 +342,10 @@ async def _refused_file(connection: asyncpg.Connection[Any], files: FileStore, t
     """The refused rows as a spreadsheet with the same headings, and why: ready to be corrected and imported."""
     names = [column.name for column in COLUMNS]
     headings = [HEADINGS[name] for name in names] + ["行号", "原因", "Reason"]
-    rows: list[list[str | None]] = []
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "refused.xlsx"
         rows = [
-            [*(row[name] for name in names), str(row["row_number"]), *_reasons(row["refusal"], row[row["at"]])]
+            [*(_shown(row, name) for name in names), str(row["row_number"]), *_reasons(row["refusal"], row[row["at"]])]
             async for row in connection.cursor(
                 "SELECT * FROM staging WHERE refusal IS NOT NULL ORDER BY row_number", prefetch=5_000
             )
@@ -366,9 +365,13 @@ async def _refused_file(connection: asyncpg.Connection[Any], files: FileStore, t
     )
 
 
+def _shown(row: asyncpg.Record, name: str) -> str | None:
+    """A cell of the refused rows. A damaged number is left out: as text it might pass for a real one."""
+    damaged = row["at"] == name and row["refusal"] == "NUMBER_LOST_PRECISION"
+    value: str | None = None if damaged else row[name]
+    return value
+
+
 def _reasons(code: str, value: str | None) -> tuple[str, str]:
     params = {"value": value or ""}
     return render(code, "zh", params), render(code, "en", params)
-
-
-Check = Callable[[dict[str, str | None], Catalogue], Any]

@@ -1,0 +1,132 @@
+"""Fixtures: real services for the run, a database for each test, and the application in front of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as sync_redis
+from alembic import command
+from alembic.config import Config
+from pydantic import SecretStr
+
+from server.app import Application, build
+from server.settings import PROJECT, Settings
+from tests.support import services as run_services
+from tests.support.client import Client
+from tests.support.world import World, sow
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    run_services.configure(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    run_services.configure_node(node)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run_services.unconfigure(config)
+
+
+@pytest.fixture(scope="session")
+def services(pytestconfig: pytest.Config) -> run_services.Services:
+    return run_services.services(pytestconfig)
+
+
+@dataclass(frozen=True)
+class Template:
+    name: str
+    services: run_services.Services
+
+
+@pytest.fixture(scope="session")
+def template(services: run_services.Services, worker_id: str) -> Iterator[Template]:
+    """A migrated database without rows, cloned for each test."""
+    name = f"template_{worker_id}"
+    run_services.create_database(services, name)
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "migrations"))
+    config.set_main_option("sqlalchemy.url", services.owner_url(name).replace("%", "%%"))
+    command.upgrade(config, "head")
+    yield Template(name, services)
+    run_services.drop_database(services, name)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One test's own installation: a database, an empty Valkey, a folder."""
+
+    settings: Settings
+    owner_url: str
+    superuser_url: str
+
+
+def _place(template: Template, worker_id: str, folder: Path) -> Place:
+    services = template.services
+    name = f"test_{worker_id}_{next(_numbers)}"
+    run_services.create_database(services, name, template.name)
+    sync_redis.Redis.from_url(services.redis_url).flushall()
+    settings = Settings(
+        state_dir=folder,
+        database_url=services.application_url(name),
+        redis_url=services.redis_url,
+        secret_key=SecretStr("the secret of the tests, long enough"),
+        pool_size=3,
+    )
+    return Place(settings, services.owner_url(name), services.superuser_url(name))
+
+
+@pytest.fixture
+def place(template: Template, worker_id: str, tmp_path: Path) -> Iterator[Place]:
+    found = _place(template, worker_id, tmp_path)
+    yield found
+    run_services.drop_database(template.services, found.owner_url.rpartition("/")[2])
+
+
+@pytest.fixture(scope="session")
+def shared_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    found = _place(template, worker_id, tmp_path_factory.mktemp("shared"))
+    yield found
+    run_services.drop_database(template.services, found.owner_url.rpartition("/")[2])
+
+
+async def _let_the_test_do_it() -> None:
+    """No worker listens in a test: ``Client.work_off`` does what is to be done later."""
+
+
+async def _running(place: Place) -> AsyncIterator[Client]:
+    application = Application(place.settings)
+    application.endpoint.nudge = _let_the_test_do_it
+    await application.start()
+    try:
+        yield Client(application, build(application))
+    finally:
+        await application.stop()
+
+
+@pytest.fixture
+async def client(place: Place) -> AsyncIterator[Client]:
+    """The application on an empty installation."""
+    async for found in _running(place):
+        yield found
+
+
+@pytest.fixture
+async def world(client: Client, place: Place) -> World:
+    """The application with two sibling branches and an enterprise, for tests that change things."""
+    return await sow(client, place.superuser_url)
+
+
+@pytest.fixture(scope="session")
+async def shared_world(shared_place: Place) -> AsyncIterator[World]:
+    """The same, made once for all tests of a process that only read."""
+    async for found in _running(shared_place):
+        yield await sow(found, shared_place.superuser_url)

@@ -1,0 +1,87 @@
+"""How tests talk to the application: over HTTP, as a frontend does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+from starlette.applications import Starlette
+
+from authz.principal import system
+from models.system import OutboxEvent
+from server.app import Application
+from services.sim.entering import enter
+
+
+class Client:
+    def __init__(self, application: Application, app: Starlette) -> None:
+        self.application = application
+        self.app = app
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app, client=("127.0.0.9", 1)), base_url="http://trellis.test", timeout=60
+        )
+        self._tokens: dict[tuple[str, str], str] = {}
+
+    async def post(
+        self,
+        door: str,
+        query: str,
+        variables: dict[str, Any] | None = None,
+        *,
+        token: str | None = None,
+        language: str = "en",
+        **more: Any,
+    ) -> httpx.Response:
+        headers = {"accept-language": language}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return await self.http.post(
+            f"/{door}/graphql", json={"query": query, "variables": variables or {}, **more}, headers=headers
+        )
+
+    async def log_in(self, door: str, account: str, password: str) -> dict[str, Any]:
+        answer = await self.post(
+            door,
+            """mutation($account: String!, $password: String!) {
+                logIn(input: {account: $account, password: $password}) {
+                    session { accessToken refreshToken expiresAt } errors { code field message } } }""",
+            {"account": account, "password": password},
+        )
+        return answer.json()["data"]["logIn"]
+
+    async def token(self, door: str, account: str, password: str) -> str:
+        """The access token of an account, logged in once."""
+        if (door, account) not in self._tokens:
+            session = (await self.log_in(door, account, password))["session"]
+            self._tokens[door, account] = session["accessToken"]
+        return self._tokens[door, account]
+
+    async def upload(self, door: str, query: str, file: Path | tuple[str, bytes], token: str) -> httpx.Response:
+        """A mutation with one file, ``$file``, as the GraphQL multipart request has it."""
+        name, content = (file.name, file.read_bytes()) if isinstance(file, Path) else file
+        return await self.http.post(
+            f"/{door}/graphql",
+            data={
+                "operations": json.dumps({"query": query, "variables": {"file": None}}),
+                "map": json.dumps({"0": ["variables.file"]}),
+            },
+            files={"0": (name, content, "application/octet-stream")},
+            headers={"authorization": f"Bearer {token}", "accept-language": "en"},
+        )
+
+    async def work_off(self) -> int:
+        """Does what the outbox says is to be done later, as the worker would; gives how many events there were."""
+        runtime = self.application.runtime
+        async with runtime.database.transaction(system("test")) as session:
+            events = list(
+                await session.scalars(
+                    select(OutboxEvent).where(OutboxEvent.sent_at.is_(None)).order_by(OutboxEvent.id)
+                )
+            )
+        for event in events:
+            assert event.topic == "sim.enter"
+            await enter(runtime.database, runtime.files, event.payload["task"])
+        return len(events)
