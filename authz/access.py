@@ -69,7 +69,9 @@ class Access:
         """Reads tenant-made roles; their policies hold in their own tenant's branch only."""
         async with self._database.transaction(system("policies")) as session:
             rows = await session.execute(
-                select(Role.id, RolePolicy.tenant_path, RolePolicy.obj, RolePolicy.act, RolePolicy.scope, RolePolicy.eft)
+                select(
+                    Role.id, RolePolicy.tenant_path, RolePolicy.obj, RolePolicy.act, RolePolicy.scope, RolePolicy.eft
+                )
                 .join(RolePolicy, RolePolicy.role_id == Role.id)
                 .where(Role.status == AccountStatus.ACTIVE)
             )
@@ -89,7 +91,13 @@ class Access:
     # -- principals ---------------------------------------------------------------------------------------
 
     async def principal_of_session(
-        self, session_key: str, account_id: int, door: str, expires_at: float, roles_allowed: frozenset[str], language: str
+        self,
+        session_key: str,
+        account_id: int,
+        door: str,
+        expires_at: float,
+        roles_allowed: frozenset[str],
+        language: str,
     ) -> Principal | None:
         """The staff member behind an access token; None when the session, account or tenant has ended."""
         key = f"session:{session_key}:{language}"

@@ -16,8 +16,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self, TypeVar
 
-import casbin  # type: ignore[import-untyped]
-from casbin.rbac.default_role_manager import DomainManager  # type: ignore[import-untyped]
+import casbin
+from casbin.rbac.default_role_manager import DomainManager
 
 from authz.coordinates import ANY, Act, ActPattern, Catalog, Coordinate
 from authz.scopes import Scope, covers

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     Numeric,
+    Table,
     Text,
     func,
 )
@@ -109,3 +110,10 @@ class Personal:
 
 class AppendOnly:
     """History: the application may insert and read, never change or remove."""
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, for statements that work on sets and not on objects."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table

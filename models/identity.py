@@ -21,7 +21,7 @@ class AccountStatus(enum.Enum):
 
 
 class LoginMethod(enum.Enum):
-    PASSWORD = "PASSWORD"
+    PASSWORD = "PASSWORD"  # noqa: S105 - the name of a way to log in
     API_KEY = "API_KEY"
     EMAIL_CODE = "EMAIL_CODE"
     SMS_CODE = "SMS_CODE"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from decimal import Decimal
-from typing import Any, ClassVar
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -55,13 +54,13 @@ class Tenant(Timestamped, Base):
         CheckConstraint("level = length(path) / 5 - 1", name="level_is_depth"),
         Index("ix_tenant_kind_path", "kind", "path"),
     )
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_on": "kind", "polymorphic_abstract": True}
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_abstract": True}
 
 
 class Platform(Tenant):
     """The operator itself, the root of the tree."""
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": TenantKind.PLATFORM}
+    __mapper_args__ = {"polymorphic_identity": TenantKind.PLATFORM}
 
 
 class Enterprise(Tenant):
@@ -72,7 +71,7 @@ class Enterprise(Tenant):
     credit_limit: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
     available_amount: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": TenantKind.ENTERPRISE}
+    __mapper_args__ = {"polymorphic_identity": TenantKind.ENTERPRISE}
 
 
 class Agent(Tenant):
@@ -82,7 +81,7 @@ class Agent(Tenant):
     total_income: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
     income_balance: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": TenantKind.AGENT}
+    __mapper_args__ = {"polymorphic_identity": TenantKind.AGENT}
 
 
 class TenantClosure(TenantOwned, Base):

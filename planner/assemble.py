@@ -68,7 +68,7 @@ def assemble(registry: Registry) -> Graph:
         query=roots["Query"],  # type: ignore[arg-type]
         mutation=roots["Mutation"],
         subscription=roots["Subscription"],
-        types=[e.type for e in registry.entities.values()],
+        types=[e.declared for e in registry.entities.values()],
         config=StrawberryConfig(),
     )
     core: GraphQLSchema = schema._schema
@@ -99,7 +99,7 @@ class _Builder:
         self.leaves: dict[tuple[str, str], Any] = {}
         self.names: dict[str, Any] = {
             **registry.values,
-            **{name: entity.type for name, entity in registry.entities.items()},
+            **{name: entity.declared for name, entity in registry.entities.items()},
             "Connection": Connection,
             "Node": Node,
             "Optional": Optional,
@@ -121,7 +121,7 @@ class _Builder:
 
     def resolve(self, entity: Entity) -> None:
         """Fills the entity's fields from its class and its bases, and remembers leaf types for filters."""
-        for base in reversed(entity.type.__mro__):
+        for base in reversed(entity.declared.__mro__):
             if base in (object, Node) or not hasattr(base, "__annotations__"):
                 continue
             for python_name, annotation in self.annotations(base).items():
@@ -143,11 +143,11 @@ class _Builder:
                     self.leaves[entity.name, python_name] = bare
                 entity.fields[field.name] = field
         self.leaves[entity.name, "id"] = strawberry.ID
-        self.specs[entity.name] = {n: s for n, s in vars(entity.type).items() if isinstance(s, FieldSpec)}
+        self.specs[entity.name] = {n: s for n, s in vars(entity.declared).items() if isinstance(s, FieldSpec)}
 
     def make_connection(self, entity: Entity) -> None:
         edge = strawberry.type(
-            type(f"{entity.name}Edge", (), {"__annotations__": {"cursor": str, "node": entity.type}}),
+            type(f"{entity.name}Edge", (), {"__annotations__": {"cursor": str, "node": entity.declared}}),
             description=f"A {entity.name} and its place in the list.",
         )
         made = type(
@@ -156,7 +156,7 @@ class _Builder:
             {
                 "__annotations__": {
                     "edges": list[edge],  # type: ignore[valid-type]
-                    "nodes": list[entity.type],  # type: ignore[name-defined]
+                    "nodes": list[entity.declared],  # type: ignore[name-defined]
                     "page_info": PageInfo,
                     "total_count": int,
                 },
@@ -170,7 +170,7 @@ class _Builder:
         self.orders[entity.name] = filters.order_input(entity)
 
     def make_entity(self, entity: Entity) -> None:
-        cls = entity.type
+        cls = entity.declared
         annotations = {}
         for python_name, annotation in self.annotations(cls).items():
             spec = self.specs[entity.name].get(python_name, FieldSpec("column", ""))
@@ -274,13 +274,13 @@ def _check(registry: Registry, schema: GraphQLSchema) -> None:
         for field in entity.fields.values():
             if field.kind == "live" and (entity.name, field.python_name) not in registry.loaders:
                 owners = [
-                    b.__name__ for b in entity.type.__mro__ if (b.__name__, field.python_name) in registry.loaders
+                    b.__name__ for b in entity.declared.__mro__ if (b.__name__, field.python_name) in registry.loaders
                 ]
                 if not owners:
                     raise TypeError(f"{entity.name}.{field.name} is live and has no loader")
         if entity.interface:
             for other in registry.entities.values():
-                if other is not entity and issubclass(other.type, entity.type):
+                if other is not entity and issubclass(other.declared, entity.declared):
                     from sqlalchemy import inspect as inspect_model
 
                     identity: Any = inspect_model(other.model).polymorphic_identity

@@ -509,7 +509,7 @@ class _Compiler:
         )
         loader = next(
             self.registry.loaders[base.__name__, declared.python_name]
-            for base in entity.type.__mro__
+            for base in entity.declared.__mro__
             if (base.__name__, declared.python_name) in self.registry.loaders
         )
         number = len(self.live)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import namedtuple
+import collections
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -94,7 +95,7 @@ class Execution:
     async def _live(self, field: LiveField) -> None:
         """Every row of the level that has the field, once, through one loader."""
         rows = _flat(self.state.groups[field.level])
-        needing: Any = namedtuple("needing", ["id", *(name for name, _ in field.needs)])
+        needing: Any = _row_of(("id", *(name for name, _ in field.needs)))
         wanted = {
             row[field.key_column]: needing(row[field.key_column], *(row[at] for _, at in field.needs))
             for row in rows
@@ -139,3 +140,9 @@ def _flat(groups: Any) -> list[Any]:
     if isinstance(groups, dict):
         return [row for group in groups.values() for row in (group if isinstance(group, list) else (group,))]
     return groups or []
+
+
+@cache
+def _row_of(names: tuple[str, ...]) -> Any:
+    """What a loader is given of a row: its key and the columns that it needs, hashable and by name."""
+    return collections.namedtuple("Needed", names)  # type: ignore[misc]

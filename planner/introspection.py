@@ -10,8 +10,9 @@ from graphql import (
     FieldNode,
     GraphQLSchema,
     InterfaceTypeDefinitionNode,
-    NonNullTypeNode,
     ListTypeNode,
+    NamedTypeNode,
+    NonNullTypeNode,
     ObjectTypeDefinitionNode,
     OperationDefinitionNode,
     SelectionSetNode,
@@ -26,6 +27,7 @@ from graphql import (
 from authz.coordinates import Act
 from authz.grants import Grants
 from planner.assemble import Graph
+from planner.mapping import snake
 
 ROOTS = {"Query": Act.READ, "Mutation": Act.CALL, "Subscription": Act.CALL}
 BUILT_IN = frozenset({"String", "Int", "Float", "Boolean", "ID"})
@@ -37,7 +39,8 @@ def visible_schema(graph: Graph, grants: Grants) -> GraphQLSchema:
     public = {name for name, root in graph.registry.mutations.items() if root.public}
     kept: dict[str, Any] = {}
     for definition in document.definitions:
-        name = definition.name.value if getattr(definition, "name", None) else ""  # type: ignore[union-attr]
+        named = getattr(definition, "name", None)
+        name: str = named.value if named is not None else ""
         if isinstance(definition, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
             fields = [f for f in definition.fields or () if _granted(graph, grants, name, f.name.value, public)]
             if fields:
@@ -55,8 +58,6 @@ def _with(node: Any, **changes: Any) -> Any:
 
 
 def _granted(graph: Graph, grants: Grants, type_name: str, field: str, public: set[str]) -> bool:
-    from planner.mapping import snake
-
     if type_name in ROOTS:
         if type_name == "Mutation" and snake(field) in public:
             return True
@@ -71,6 +72,7 @@ def _granted(graph: Graph, grants: Grants, type_name: str, field: str, public: s
 def _named(node: TypeNode) -> str:
     while isinstance(node, NonNullTypeNode | ListTypeNode):
         node = node.type
+    assert isinstance(node, NamedTypeNode)
     return node.name.value
 
 
@@ -81,9 +83,7 @@ def _drop_dangling(kept: dict[str, Any]) -> None:
         changed = False
         for name, node in list(kept.items()):
             if isinstance(node, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
-                fields = tuple(
-                    f for f in node.fields or () if _named(f.type) in kept or _named(f.type) in BUILT_IN
-                )
+                fields = tuple(f for f in node.fields or () if _named(f.type) in kept or _named(f.type) in BUILT_IN)
                 interfaces = tuple(i for i in node.interfaces or () if i.name.value in kept)
                 if len(fields) != len(node.fields or ()) or len(interfaces) != len(node.interfaces or ()):
                     changed = True
@@ -123,7 +123,10 @@ def _references(node: Any) -> Iterable[str]:
 
 
 def introspect(
-    schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode, fields: list[FieldNode],
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    operation: OperationDefinitionNode,
+    fields: list[FieldNode],
     variables: dict[str, Any],
 ) -> dict[str, Any]:
     """Answers the introspection fields of an operation from a caller's part of the schema."""

@@ -19,7 +19,7 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, dataclass_transform
 
 import strawberry
 from sqlalchemy import Column, ColumnElement
@@ -110,7 +110,7 @@ class Field:
 @dataclass
 class Entity:
     name: str
-    type: type
+    declared: type
     model: type
     prefix: str
     interface: bool
@@ -127,10 +127,10 @@ class Entity:
 
     @property
     def discriminator(self) -> Column[Any] | None:
-        return inspect_model(self.model).polymorphic_on  # type: ignore[no-any-return]
+        return inspect_model(self.model).polymorphic_on
 
     def attribute(self, python_name: str) -> Column[Any]:
-        found = inspect_model(self.model).columns.get(python_name)
+        found: Column[Any] | None = inspect_model(self.model).columns.get(python_name)
         if found is None:
             raise TypeError(f"{self.name}: {self.model.__name__} has no column {python_name!r}")
         return found
@@ -187,7 +187,7 @@ def entity(
             raise TypeError(f"{cls.__name__} is declared twice")
         mapped = Entity(
             name=cls.__name__,
-            type=cls,
+            declared=cls,
             model=model,
             prefix=prefix,
             interface=interface,
@@ -197,19 +197,21 @@ def entity(
         )
         registry.entities[mapped.name] = mapped
         known = registry.by_prefix.setdefault(prefix, mapped)
-        if known is not mapped and not issubclass(cls, known.type):
+        if known is not mapped and not issubclass(cls, known.declared):
             raise TypeError(f"prefix {prefix!r} belongs to {known.name}")
         return cls
 
     return declare
 
 
+@dataclass_transform(kw_only_default=True)
 def value(cls: type[T]) -> type[T]:
     """A plain output type: its fields are read from the Python object that a resolver returns."""
     registry.values[cls.__name__] = cls
     return cls
 
 
+@dataclass_transform(kw_only_default=True)
 def input_type(cls: type[T]) -> type[T]:
     """An input object."""
     registry.values[cls.__name__] = cls
@@ -228,3 +230,8 @@ class Key:
 
     type: str
     id: int
+
+
+def refer(key: int | None) -> Any:
+    """A row where a payload shows its type: only the key is kept, and the selection below it is planned."""
+    return key

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Select, Text, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.types import Enum, TypeEngine
 
-DIALECT = asyncpg.dialect()
+DIALECT: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 PRINCIPAL_TYPES: dict[str, TypeEngine[Any]] = {
     "path": Text(),

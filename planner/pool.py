@@ -47,7 +47,8 @@ class Connection:
             statement = self.statements[sql] = await self.raw.prepare(sql)
             if len(self.statements) > KEPT_STATEMENTS:
                 self.statements.popitem(last=False)
-        return await statement.fetch(*arguments)
+        rows: list[Any] = await statement.fetch(*arguments)
+        return rows
 
 
 class Pool:

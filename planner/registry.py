@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from planner.mapping import registry
 
@@ -58,7 +58,15 @@ def query(returns: Any, *, by: Sequence[str] = ()) -> Callable[[F], F]:
     return register
 
 
-def mutation(function: F | None = None, *, public: bool = False, idempotent: bool = False) -> Any:
+@overload
+def mutation(function: F, /) -> F: ...
+
+
+@overload
+def mutation(*, public: bool = ..., idempotent: bool = ...) -> Callable[[F], F]: ...
+
+
+def mutation(function: F | None = None, /, *, public: bool = False, idempotent: bool = False) -> Any:
     """A mutation: authorised, in one transaction, logged; its payload's selection is read after the commit.
 
     ``public``: callable before anybody has logged in. ``idempotent``: its input carries ``idempotency_key``; a

@@ -31,7 +31,8 @@ PrincipalBind = Callable[[str], ColumnElement[Any]]
 
 
 def path_column(model: type, table: Columns) -> ColumnElement[str]:
-    return table.c.path if issubclass(model, Tenant) else table.c.tenant_path
+    column: ColumnElement[str] = table.c.path if issubclass(model, Tenant) else table.c.tenant_path
+    return column
 
 
 def _subtree(model: type, table: Columns, shape: Shape, bind: PrincipalBind) -> ColumnElement[bool]:
@@ -43,7 +44,8 @@ def _subtree(model: type, table: Columns, shape: Shape, bind: PrincipalBind) -> 
     inside = and_(path >= bind("path"), path < bind("path_end"))
     if issubclass(model, Widespread):
         if shape is Shape.BRANCH:
-            return table.c.tenant_branch == bind("branch")
+            branch: ColumnElement[bool] = table.c.tenant_branch == bind("branch")
+            return branch
         if shape is Shape.WIDE:
             return and_(table.c.tenant_branch == bind("branch"), inside)
     return inside

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import ROOT_PATH, Principal, system
+from models.base import table_of
 from models.system import IdempotentResult, OperationRecord
 from models.tenancy import Tenant
 from planner.errors import bad_input
@@ -131,7 +132,7 @@ class _Repeat:
         if self.key is None:
             return None
         principal = self.context.principal
-        table = IdempotentResult.__table__
+        table = table_of(IdempotentResult)
         made = await session.execute(
             insert(table)
             .values(
@@ -179,7 +180,7 @@ def _refused(payload_type: type, errors: list[UserError]) -> Any:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(payload_type):
         kind = payload_type.__annotations__[field.name]
-        origin = typing.get_origin(kind)
+        origin: Any = typing.get_origin(kind)
         if origin is list:
             values[field.name] = []
         elif origin in (typing.Union, types.UnionType):

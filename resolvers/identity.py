@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import strawberry
+from sqlalchemy import Select, select
 
 import models.identity as stored
+from models.identity import AccountStatus
 from planner.errors import bad_input
-from planner.mapping import Connection
+from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query
 from resolvers.context import Context, key_of, node_key, optional_key
 from schema.identity import (
-    AccountStatus,
     ApiKey,
     ApiKeyPayload,
     ChangePasswordInput,
@@ -26,8 +27,8 @@ from schema.identity import (
     EndUser,
     ExtendApiKeyInput,
     IssueApiKeyInput,
-    LoginRecord,
     LogInInput,
+    LoginRecord,
     LoginSession,
     Session,
     SessionPayload,
@@ -37,7 +38,6 @@ from schema.identity import (
     Viewer,
 )
 from services import identity
-from sqlalchemy import Select, select
 
 
 @query(Viewer)
@@ -45,9 +45,9 @@ async def viewer(ctx: Context) -> Viewer:
     """The caller: its account, its tenant, what it may do here (S0-01)."""
     principal = ctx.principal
     return Viewer(
-        account=principal.account_id,
-        tenant=principal.tenant_id,
-        end_user=principal.end_user_id,
+        account=refer(principal.account_id),
+        tenant=refer(principal.tenant_id),
+        end_user=refer(principal.end_user_id),
         door=principal.door,
         roles=list(principal.roles),
         permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
@@ -69,37 +69,37 @@ async def nodes(ctx: Context, ids: list[strawberry.ID]) -> Any:
 
 
 @query(Connection[StaffAccount])
-def staff_accounts() -> Select[tuple[stored.StaffAccount]]:
+def staff_accounts() -> Select[stored.StaffAccount]:
     """Staff within reach."""
     return select(stored.StaffAccount)
 
 
 @query(Connection[Department])
-def departments() -> Select[tuple[stored.Department]]:
+def departments() -> Select[stored.Department]:
     """Departments within reach (S1-32)."""
     return select(stored.Department)
 
 
 @query(Connection[EndUser])
-def end_users() -> Select[tuple[stored.EndUser]]:
+def end_users() -> Select[stored.EndUser]:
     """The persons served within reach (S0-40)."""
     return select(stored.EndUser)
 
 
 @query(Connection[ApiKey])
-def api_keys() -> Select[tuple[stored.ApiKey]]:
+def api_keys() -> Select[stored.ApiKey]:
     """API keys within reach; secrets are never shown again (S0-18, S0-54)."""
     return select(stored.ApiKey)
 
 
 @query(Connection[LoginRecord])
-def login_records() -> Select[tuple[stored.LoginRecord]]:
+def login_records() -> Select[stored.LoginRecord]:
     """The log of logins (S1-28)."""
     return select(stored.LoginRecord)
 
 
 @query(Connection[LoginSession])
-def login_sessions() -> Select[tuple[stored.LoginSession]]:
+def login_sessions() -> Select[stored.LoginSession]:
     """Logins that are or were alive."""
     return select(stored.LoginSession)
 
@@ -160,21 +160,21 @@ async def create_staff_account(ctx: Context, input: CreateStaffAccountInput) -> 
         phone=input.phone,
         department_id=optional_key(input.department, "dep", "department"),
     )
-    return StaffAccountPayload(account=made.id, errors=[])
+    return StaffAccountPayload(account=refer(made.id), errors=[])
 
 
 @mutation
 async def set_staff_roles(ctx: Context, input: SetRolesInput) -> StaffAccountPayload:
     """The roles of an account from now on, from its next request on."""
     changed = await identity.set_roles(ctx.now, key_of(input.account, "acc", "account"), input.roles)
-    return StaffAccountPayload(account=changed.id, errors=[])
+    return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
 @mutation
 async def set_staff_status(ctx: Context, account: strawberry.ID, status: AccountStatus) -> StaffAccountPayload:
     """Disables an account from its next request on, or enables it again."""
     changed = await identity.set_account_status(ctx.now, key_of(account, "acc", "account"), status)
-    return StaffAccountPayload(account=changed.id, errors=[])
+    return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
 @mutation
@@ -190,7 +190,7 @@ async def create_department(ctx: Context, input: CreateDepartmentInput) -> Depar
     made = await identity.create_department(
         ctx.now, name=input.name, parent_id=optional_key(input.parent, "dep", "parent"), position=input.position
     )
-    return DepartmentPayload(department=made.id, errors=[])
+    return DepartmentPayload(department=refer(made.id), errors=[])
 
 
 @mutation
@@ -200,26 +200,25 @@ async def issue_api_key(ctx: Context, input: IssueApiKeyInput) -> ApiKeyPayload:
     made, secret = await identity.issue_api_key(
         ctx.now, tenant, name=input.name, valid_days=input.valid_days, roles=input.roles
     )
-    return ApiKeyPayload(api_key=made.id, secret=secret, errors=[])
+    return ApiKeyPayload(api_key=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
 async def rotate_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
     """A new secret for a key; the old one stops working at once (S0-18)."""
     made, secret = await identity.rotate_api_key(ctx.now, key_of(id, "key", "id"))
-    return ApiKeyPayload(api_key=made.id, secret=secret, errors=[])
+    return ApiKeyPayload(api_key=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
 async def revoke_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
     """Ends a key at once (S0-18)."""
     made = await identity.revoke_api_key(ctx.now, key_of(id, "key", "id"))
-    return ApiKeyPayload(api_key=made.id, secret=None, errors=[])
+    return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])
 
 
 @mutation
 async def extend_api_key(ctx: Context, input: ExtendApiKeyInput) -> ApiKeyPayload:
     """Moves a key's end to so many days from now (S0-18)."""
     made = await identity.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
-    return ApiKeyPayload(api_key=made.id, secret=None, errors=[])
-
+    return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])

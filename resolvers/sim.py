@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import strawberry
+from sqlalchemy import Select, select
 from strawberry.file_uploads import Upload
 
 import models.sim as stored
@@ -14,7 +15,7 @@ from authz.principal import system
 from gateways.carrier import CarrierQuery, carriers
 from models.catalog import Supplier
 from models.system import Task, TaskStatus
-from planner.mapping import Connection
+from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query, subscription
 from resolvers.context import Context, key_of, optional_key, reading
 from schema.sim import (
@@ -38,7 +39,6 @@ from services.files import CHUNK, TooLargeError
 from services.refusal import Refusal
 from services.sim import allocation, inventory, lifecycle
 from services.sim.selection import Selection
-from sqlalchemy import Select, select
 
 MAX_IMPORT_BYTES = 200 * 1024**2
 SHOWN = 100
@@ -46,13 +46,13 @@ PROGRESS_SECONDS = 0.5
 
 
 @query(Connection[SimCard])
-def sim_cards() -> Select[tuple[stored.SimCard]]:
+def sim_cards() -> Select[stored.SimCard]:
     """Cards within reach (S0-09, S0-43)."""
     return select(stored.SimCard)
 
 
 @query(SimCard, by=("id", "display_iccid", "iccid", "imsi"))
-def sim_card() -> Select[tuple[stored.SimCard]]:
+def sim_card() -> Select[stored.SimCard]:
     """One card, by exactly one of its numbers (S0-09); the real ICCID for platform staff only (S0-44)."""
     return select(stored.SimCard)
 
@@ -71,8 +71,8 @@ async def carrier_states(ctx: Context, rows: Sequence[Any]) -> list[CarrierState
             key = ctx.runtime.keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
         found = await carriers.states(CarrierQuery(supplier.interface_name, key, [row.iccid for row in mine]))
         for row, state in zip(mine, found, strict=True):
-            answers[row.id] = state if isinstance(state, Exception) else CarrierState(
-                status=state.status, online=state.online
+            answers[row.id] = (
+                state if isinstance(state, Exception) else CarrierState(status=state.status, online=state.online)
             )
     return [answers[row.id] for row in rows]
 
@@ -96,7 +96,7 @@ def _selection(input: SimSelectionInput) -> Selection:
 
 
 def _changed(keys: Sequence[int]) -> SimCardsPayload:
-    return SimCardsPayload(count=len(keys), sim_cards=list(keys[:SHOWN]), errors=[])
+    return SimCardsPayload(count=len(keys), sim_cards=[refer(key) for key in keys[:SHOWN]], errors=[])
 
 
 @mutation
@@ -105,7 +105,7 @@ async def create_sim_card(ctx: Context, input: CreateSimCardInput) -> SimCardPay
     made = await inventory.create_card(
         ctx.now, _entry(input), iccid=input.iccid, imsi=input.imsi, msisdn=input.msisdn, remark=input.remark
     )
-    return SimCardPayload(sim_card=made.id, errors=[])
+    return SimCardPayload(sim_card=refer(made.id), errors=[])
 
 
 @mutation
@@ -118,7 +118,7 @@ async def create_sim_card_range(ctx: Context, input: CreateSimCardRangeInput) ->
         last=input.last_iccid,
         with_check_digit=input.with_check_digit,
     )
-    return ImportTaskPayload(task=task.id, errors=[])
+    return ImportTaskPayload(task=refer(task.id), errors=[])
 
 
 @mutation
@@ -143,7 +143,7 @@ async def import_sim_cards(ctx: Context, file: Upload) -> ImportTaskPayload:
     task = await inventory.start_import(
         ctx.now, kept, upload.filename or "upload", upload.content_type or "application/octet-stream"
     )
-    return ImportTaskPayload(task=task.id, errors=[])
+    return ImportTaskPayload(task=refer(task.id), errors=[])
 
 
 @mutation(idempotent=True)
@@ -199,7 +199,7 @@ async def bind_sim_end_user(ctx: Context, input: BindSimEndUserInput) -> SimCard
     """Gives a card to the person who uses it, or takes it away; the history stays (S0-40, S0-57)."""
     card = key_of(input.card, "sim", "card")
     end_user = optional_key(input.end_user, "eus", "endUser")
-    return SimCardPayload(sim_card=await allocation.bind_end_user(ctx.now, card, end_user), errors=[])
+    return SimCardPayload(sim_card=refer(await allocation.bind_end_user(ctx.now, card, end_user)), errors=[])
 
 
 @subscription(ImportTask)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Select, select
+
 import models.system as stored
 from planner.ids import encode_id
 from planner.mapping import Connection
@@ -12,23 +14,22 @@ from planner.registry import loads, query
 from resolvers.context import Context
 from schema.system import ImportTask, OperationRecord, TaskRefusal
 from services.messages import render
-from sqlalchemy import Select, select
 
 
 @query(Connection[ImportTask])
-def import_tasks() -> Select[tuple[stored.Task]]:
+def import_tasks() -> Select[stored.Task]:
     """Imports and ranges within reach (S0-03, S0-05)."""
     return select(stored.Task)
 
 
 @query(ImportTask, by=("id",))
-def import_task() -> Select[tuple[stored.Task]]:
+def import_task() -> Select[stored.Task]:
     """One import or range, with its progress (S0-03, S0-05)."""
     return select(stored.Task)
 
 
 @query(Connection[OperationRecord])
-def operation_records() -> Select[tuple[stored.OperationRecord]]:
+def operation_records() -> Select[stored.OperationRecord]:
     """The log of mutations within reach."""
     return select(stored.OperationRecord)
 

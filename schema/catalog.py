@@ -8,11 +8,10 @@ from decimal import Decimal
 import strawberry
 
 import models.catalog as stored
+from models.catalog import Carrier, CatalogStatus, OutletType, PackagePeriod, SupplierType
 from planner.mapping import Node, column, computed, entity, enum_type, input_type, to_one, value
 from schema.common import UserError
 
-Carrier, CatalogStatus, PackagePeriod = stored.Carrier, stored.CatalogStatus, stored.PackagePeriod
-SupplierType, OutletType = stored.SupplierType, stored.OutletType
 enum_type(Carrier, "A mobile network operator: China Mobile, China Unicom, China Telecom.")
 enum_type(CatalogStatus, "Whether it can be chosen for something new.")
 enum_type(PackagePeriod, "How long a data package lasts.")
@@ -28,9 +27,9 @@ class Supplier(Node):
     name: str
     carrier: Carrier | None
     interface_name: str = column("Which adapter speaks to it.")
-    has_api_key: bool = computed("Whether a key is stored; the key itself is never shown.", lambda s: (
-        s.api_key_encrypted.is_not(None)
-    ))
+    has_api_key: bool = computed(
+        "Whether a key is stored; the key itself is never shown.", lambda s: s.api_key_encrypted.is_not(None)
+    )
     status: CatalogStatus
     remark: str | None
     created_at: datetime

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.identity as stored
+from models.identity import AccountStatus, ApiKeyStatus, LoginMethod, LoginOutcome
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
 from schema.common import UserError
 from schema.masks import masked_phone
@@ -15,8 +16,6 @@ from schema.masks import masked_phone
 if TYPE_CHECKING:
     from schema.tenancy import Tenant
 
-AccountStatus, ApiKeyStatus = stored.AccountStatus, stored.ApiKeyStatus
-LoginMethod, LoginOutcome = stored.LoginMethod, stored.LoginOutcome
 enum_type(AccountStatus, "Whether an account may be used.")
 enum_type(ApiKeyStatus, "Whether an API key may be used.")
 enum_type(LoginMethod, "How somebody came in.")

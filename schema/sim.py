@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.sim as stored
+from models.catalog import Carrier
+from models.sim import SimEntryMode, SimHolding, SimStatus, SimType
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
-from schema.catalog import Carrier
 from schema.common import UserError
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage, Outlet, Supplier
-    from schema.identity import EndUser, StaffAccount
+    from schema.identity import EndUser
     from schema.system import ImportTask
     from schema.tenancy import Tenant
 
-SimType, SimStatus, SimEntryMode, SimHolding = (
-    stored.SimType,
-    stored.SimStatus,
-    stored.SimEntryMode,
-    stored.SimHolding,
-)
 enum_type(SimType, "M2M is an industrial card (机械卡), CONSUMER an ordinary one (消费卡) (S0-04).")
 enum_type(SimStatus, "Where a card is in its life.")
 enum_type(SimEntryMode, "How a card came into the inventory.")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Float, cast, func
 
 import models.system as stored
+from models.system import TaskKind, TaskStatus
 from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one
 
 if TYPE_CHECKING:
     from schema.identity import StaffAccount
 
-TaskKind, TaskStatus = stored.TaskKind, stored.TaskStatus
 enum_type(TaskKind, "What a task does.")
 enum_type(TaskStatus, "How far a task has come.")
 

@@ -11,6 +11,7 @@ import strawberry
 import models.identity
 import models.sim
 import models.tenancy as stored
+from models.tenancy import TenantKind, TenantStatus
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from schema.identity import StaffAccount
     from schema.sim import SimCard
 
-TenantKind, TenantStatus = stored.TenantKind, stored.TenantStatus
 enum_type(TenantKind, "What sort of company a tenant is.")
 enum_type(TenantStatus, "Whether a tenant does business.")
 

@@ -25,9 +25,18 @@ CARDS = 3_000
 SUPPLIERS = {Carrier.CMCC: "移动OneLink", Carrier.CUCC: "联通CMP", Carrier.CTCC: "电信5GCMP"}
 INTERFACES = {Carrier.CMCC: "onelink", Carrier.CUCC: "unicom_cmp", Carrier.CTCC: "ct5gcmp"}
 PERIODS = {"M": PackagePeriod.MONTHLY, "Q": PackagePeriod.QUARTERLY, "Y": PackagePeriod.YEARLY}
-PACKAGES = (
-    "CM-M-30M CM-M-100M CM-M-1G CM-Q-3G CM-Y-12G CU-M-30M CU-M-500M CU-Y-6G CT-M-100M CT-Q-1G".split()
-)
+PACKAGES = [
+    "CM-M-30M",
+    "CM-M-100M",
+    "CM-M-1G",
+    "CM-Q-3G",
+    "CM-Y-12G",
+    "CU-M-30M",
+    "CU-M-500M",
+    "CU-Y-6G",
+    "CT-M-100M",
+    "CT-Q-1G",
+]
 CARRIER_CODES = {"CM": Carrier.CMCC, "CU": Carrier.CUCC, "CT": Carrier.CTCC}
 
 CARD_ROWS = """
@@ -119,7 +128,10 @@ async def _fill(session: AsyncSession) -> list[DemoLogin]:
         [
             Department(tenant_id=platform.id, tenant_path=platform.path, name="Operations"),
             Outlet(
-                tenant_id=platform.id, tenant_path=platform.path, name="Station Street", province="浙江",
+                tenant_id=platform.id,
+                tenant_path=platform.path,
+                name="Station Street",
+                province="浙江",
                 outlet_type=OutletType.CONVENIENCE_STORE,
             ),
             EndUser(tenant_id=north.id, tenant_path=north.path, name="Demo User", phone="13800000001"),
@@ -152,11 +164,15 @@ async def plant(session: AsyncSession, tenant: Tenant, parent: Tenant | None) ->
         parent.next_child += 1
     session.add(tenant)
     await session.flush()
-    above = [] if parent is None else (
-        await session.execute(
-            select(TenantClosure.ancestor_id, TenantClosure.depth).where(TenantClosure.tenant_id == parent.id)
-        )
-    ).all()
+    above = (
+        []
+        if parent is None
+        else (
+            await session.execute(
+                select(TenantClosure.ancestor_id, TenantClosure.depth).where(TenantClosure.tenant_id == parent.id)
+            )
+        ).all()
+    )
     session.add_all(
         TenantClosure(tenant_id=tenant.id, tenant_path=tenant.path, ancestor_id=ancestor, depth=depth)
         for ancestor, depth in [(tenant.id, 0), *((a, d + 1) for a, d in above)]
@@ -169,8 +185,12 @@ async def fill_catalogue(session: AsyncSession, platform: Tenant) -> None:
     """The suppliers and packages that the carriers' own spreadsheets name."""
     suppliers = {
         carrier: Supplier(
-            tenant_id=platform.id, tenant_path=platform.path, supplier_type=SupplierType.CARRIER, name=name,
-            carrier=carrier, interface_name=INTERFACES[carrier],
+            tenant_id=platform.id,
+            tenant_path=platform.path,
+            supplier_type=SupplierType.CARRIER,
+            name=name,
+            carrier=carrier,
+            interface_name=INTERFACES[carrier],
         )
         for carrier, name in SUPPLIERS.items()
     }
@@ -181,18 +201,22 @@ async def fill_catalogue(session: AsyncSession, platform: Tenant) -> None:
         megabytes = int(volume[:-1]) * (1024 if volume.endswith("G") else 1)
         session.add(
             DataPackage(
-                tenant_id=platform.id, tenant_path=platform.path, code=code, name=code,
-                carrier=CARRIER_CODES[carrier], period_type=PERIODS[period], data_volume_mb=megabytes,
-                channel_price=Decimal(megabytes) / 100, sale_price=Decimal(megabytes) / 50,
+                tenant_id=platform.id,
+                tenant_path=platform.path,
+                code=code,
+                name=code,
+                carrier=CARRIER_CODES[carrier],
+                period_type=PERIODS[period],
+                data_volume_mb=megabytes,
+                channel_price=Decimal(megabytes) / 100,
+                sale_price=Decimal(megabytes) / 50,
                 supplier_id=suppliers[CARRIER_CODES[carrier]].id,
             )
         )
     await session.flush()
 
 
-async def add_account(
-    session: AsyncSession, tenant: Tenant, login: str, role: str, password_hash: str
-) -> StaffAccount:
+async def add_account(session: AsyncSession, tenant: Tenant, login: str, role: str, password_hash: str) -> StaffAccount:
     account = StaffAccount(
         tenant_id=tenant.id, tenant_path=tenant.path, login=login, name=login, password_hash=password_hash
     )

@@ -30,6 +30,7 @@ from services.runtime import Origin, Runtime
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
+ACCEPTED = (GRAPHQL_RESPONSE, JSON, "application/*", "*/*")
 STATUS = {
     "UNAUTHENTICATED": 401,
     "FORBIDDEN": 403,
@@ -109,9 +110,8 @@ class GraphQLEndpoint:
             status, body = 404, _error_body([GraphRefusal("NOT_FOUND", "There is no such door.").formatted()])
         else:
             try:
-                if accepts and media == JSON and JSON not in accepts and "*/*" not in accepts:
-                    if "application/*" not in accepts:
-                        raise GraphRefusal("NOT_ACCEPTABLE", f"Answers come as {GRAPHQL_RESPONSE} or {JSON}.")
+                if accepts and not any(kind in accepts for kind in ACCEPTED):
+                    raise GraphRefusal("NOT_ACCEPTABLE", f"Answers come as {GRAPHQL_RESPONSE} or {JSON}.")
                 answer = await self._answer(door, scope, headers, receive, request_id)
                 body = orjson.dumps(answer)
             except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it is answered
@@ -173,9 +173,7 @@ class GraphQLEndpoint:
             if form is not None:
                 await form.close()
 
-    async def _principal(
-        self, door: Door, scope: Scope, headers: Mapping[bytes, bytes], body: bytes
-    ) -> Principal:
+    async def _principal(self, door: Door, scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> Principal:
         given = headers.get(b"authorization")
         authorization = None if given is None else given.decode("latin-1")
         language = _language(headers)
@@ -398,8 +396,15 @@ def _status(errors: list[dict[str, Any]], media: str) -> int:
 
 
 WELL_FORMED = frozenset(
-    {"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "FORBIDDEN", "LIMIT_EXCEEDED", "BAD_USER_INPUT",
-     "OPERATION_RESOLUTION_FAILURE", "PERSISTED_QUERY_NOT_FOUND"}
+    {
+        "GRAPHQL_PARSE_FAILED",
+        "GRAPHQL_VALIDATION_FAILED",
+        "FORBIDDEN",
+        "LIMIT_EXCEEDED",
+        "BAD_USER_INPUT",
+        "OPERATION_RESOLUTION_FAILURE",
+        "PERSISTED_QUERY_NOT_FOUND",
+    }
 )
 """What a client that reads only ``application/json`` is told with status 200, as older servers did."""
 

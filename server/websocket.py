@@ -41,7 +41,7 @@ class Subject(Protocol):
 SubjectT = TypeVar("SubjectT", bound=Subject)
 
 
-class RequestRefused(Exception):  # noqa: N818 - an answer to the client, not a fault
+class RequestRefused(Exception):
     """An operation that is not run: it does not parse, does not validate or is not granted.
 
     `errors` are GraphQL errors as a client reads them.
@@ -58,9 +58,7 @@ class Executor(Protocol[SubjectT]):
     async def authenticate(self, connection: WebSocket, params: Mapping[str, object]) -> SubjectT:
         """The subject that the payload of `connection_init` proves; raises PermissionError for none."""
 
-    def subscribe(
-        self, subject: SubjectT, request: Mapping[str, object]
-    ) -> AsyncIterator[Mapping[str, object]]:
+    def subscribe(self, subject: SubjectT, request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
         """The results of a subscription as they come, or the one result of a query or mutation.
 
         `request` holds `query`, `operationName`, `variables` and `extensions` as the client sent them, each
@@ -85,7 +83,7 @@ class SocketLimits:
 DEFAULT_LIMITS = SocketLimits()
 
 
-class SocketClosed(Exception):  # noqa: N818 - an ending, not a fault
+class SocketClosed(Exception):
     """This side ends the socket with a close code and a reason for the client."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -110,7 +108,7 @@ class GraphQLTransportWS(Generic[SubjectT]):
             await _Connection(websocket, self._executor, self._limits).run()
         except* SocketClosed as closings:
             first = closings.exceptions[0]
-            assert isinstance(first, SocketClosed)  # noqa: S101 - tells the type checker what except* caught
+            assert isinstance(first, SocketClosed)
             await _close(websocket, first)
         except* WebSocketDisconnect:
             pass

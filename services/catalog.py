@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -31,7 +32,9 @@ def api_key_binding(supplier_id: int) -> str:
     return f"supplier:{supplier_id}"
 
 
-async def create_supplier(work: Work, *, api_key: str | None, name: str, interface_name: str, **values: Any) -> Supplier:
+async def create_supplier(
+    work: Work, *, api_key: str | None, name: str, interface_name: str, **values: Any
+) -> Supplier:
     """A supplier; its API key is kept encrypted. TAKEN where the name is in use."""
     tenant = await tenant_for(work, None)
     supplier = Supplier(
@@ -135,7 +138,7 @@ async def update_outlet(work: Work, key: int, changes: dict[str, Any]) -> Outlet
 
 
 def _outlet(values: dict[str, Any]) -> dict[str, Any]:
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "province": lambda v: validation.text(v, "province", limit=40),
         "contact_name": lambda v: validation.optional(v, "contactName"),

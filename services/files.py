@@ -52,7 +52,7 @@ class FileStore:
                     out.write(chunk)
             return self._place(Path(name), digest.hexdigest(), size)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            os.unlink(name)
             raise
 
     def keep_file(self, made: Path) -> Stored:

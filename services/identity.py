@@ -353,18 +353,14 @@ async def set_roles(work: Work, account_id: int, roles: Sequence[str]) -> StaffA
     """The roles of an account from now on; also what is taken away must be the caller's to give."""
     account = await _account(work, account_id)
     tenant = await tenant_for(work, account.tenant_id)
-    held = list(
-        await work.session.scalars(select(RoleAssignment).where(RoleAssignment.account_id == account.id))
-    )
+    held = list(await work.session.scalars(select(RoleAssignment).where(RoleAssignment.account_id == account.id)))
     wanted = set(roles)
     check_grantable(work, sorted(wanted ^ {r.role for r in held}), tenant)
     for assignment in held:
         if assignment.role not in wanted:
             await work.session.delete(assignment)
     for role in sorted(wanted - {r.role for r in held}):
-        work.session.add(
-            RoleAssignment(tenant_id=tenant.id, tenant_path=tenant.path, account_id=account.id, role=role)
-        )
+        work.session.add(RoleAssignment(tenant_id=tenant.id, tenant_path=tenant.path, account_id=account.id, role=role))
     work.access_changed = True
     return account
 
@@ -387,8 +383,10 @@ async def change_password(work: Work, current: str, new: str) -> StaffAccount:
         raise Refusal("WRONG_CREDENTIALS", "current")
     account.password_hash = await hash_password(validation.password(new, "new"))
     account.password_changed_at = datetime.now(UTC)
-    ended = update(LoginSession).values(revoked_at=func.now()).where(
-        LoginSession.account_id == account.id, LoginSession.revoked_at.is_(None)
+    ended = (
+        update(LoginSession)
+        .values(revoked_at=func.now())
+        .where(LoginSession.account_id == account.id, LoginSession.revoked_at.is_(None))
     )
     if work.principal.session_key is not None:
         ended = ended.where(LoginSession.key != uuid.UUID(work.principal.session_key))

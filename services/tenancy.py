@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import delete, func, insert, literal, select, text, update
 
 from authz.principal import ROOT_PATH
+from models.base import table_of
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
 from services import identity, validation
 from services.refusal import Refusal, not_found
@@ -32,7 +35,7 @@ async def _locked(work: Work, tenant_id: int, field: str) -> Tenant:
     return found
 
 
-async def _next_path(work: Work, parent: Tenant) -> str:
+def _next_path(parent: Tenant) -> str:
     if parent.next_child >= CHILDREN_PER_TENANT:
         raise Refusal("TOO_MANY", "parent", limit=CHILDREN_PER_TENANT)
     parent.next_child += 1
@@ -44,12 +47,16 @@ async def place(work: Work, tenant: Tenant, parent: Tenant | None) -> Tenant:
     if parent is None:
         tenant.path, tenant.level = ROOT_PATH, 0
     else:
-        tenant.path, tenant.level, tenant.parent_id = await _next_path(work, parent), parent.level + 1, parent.id
+        tenant.path, tenant.level, tenant.parent_id = _next_path(parent), parent.level + 1, parent.id
     work.session.add(tenant)
     await work.session.flush()
-    above = [] if parent is None else list(
-        await work.session.execute(
-            select(TenantClosure.ancestor_id, TenantClosure.depth).where(TenantClosure.tenant_id == parent.id)
+    above = (
+        []
+        if parent is None
+        else list(
+            await work.session.execute(
+                select(TenantClosure.ancestor_id, TenantClosure.depth).where(TenantClosure.tenant_id == parent.id)
+            )
         )
     )
     work.session.add_all(
@@ -140,7 +147,7 @@ def _agent_level_below(parent: Tenant) -> int:
 async def update_profile(work: Work, tenant_id: int, changes: dict[str, str | None]) -> Tenant:
     """Changes what is given and leaves the rest (S0-24)."""
     tenant = await _locked(work, tenant_id, "id")
-    checks = {
+    checks: dict[str, Callable[[str | None], str | None]] = {
         "name": lambda v: validation.text(v, "name"),
         "contact_name": lambda v: validation.optional(v, "contactName"),
         "phone": lambda v: validation.phone(v, "phone"),
@@ -181,7 +188,7 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
     elif parent.kind is not TenantKind.PLATFORM or tenant.parent_id is None:
         raise Refusal("WRONG_PARENT", "parent")
     old, levels = tenant.path, parent.level + 1 - tenant.level
-    new = await _next_path(work, parent)
+    new = _next_path(parent)
     await work.session.flush()
     await _rewrite_closure(work, tenant, parent)
     end = old.rstrip(".") + "/"
@@ -196,7 +203,9 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
         .execution_options(synchronize_session=False)
     )
     await work.session.execute(
-        update(Tenant).where(Tenant.id == tenant.id).values(parent_id=parent.id)
+        update(Tenant)
+        .where(Tenant.id == tenant.id)
+        .values(parent_id=parent.id)
         .execution_options(synchronize_session=False)
     )
     await work.session.refresh(tenant)
@@ -223,10 +232,10 @@ async def _rewrite_closure(work: Work, tenant: Tenant, parent: Tenant) -> None:
     )
     above, below = TenantClosure.__table__.alias("above"), TenantClosure.__table__.alias("below")
     await work.session.execute(
-        insert(TenantClosure.__table__).from_select(
+        insert(table_of(TenantClosure)).from_select(
             ["tenant_id", "tenant_path", "ancestor_id", "depth"],
-            select(below.c.tenant_id, below.c.tenant_path, above.c.ancestor_id, above.c.depth + below.c.depth + 1).where(
-                above.c.tenant_id == parent.id, below.c.ancestor_id == tenant.id
-            ),
+            select(
+                below.c.tenant_id, below.c.tenant_path, above.c.ancestor_id, above.c.depth + below.c.depth + 1
+            ).where(above.c.tenant_id == parent.id, below.c.ancestor_id == tenant.id),
         )
     )

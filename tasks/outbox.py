@@ -15,7 +15,7 @@ CONSUMERS = {"sim.enter": "tasks.sim.enter"}
 BATCH = 200
 
 
-@app.task(name="tasks.outbox.relay", ignore_result=True)
+@app.task(name="tasks.outbox.relay", ignore_result=True)  # type: ignore[untyped-decorator]
 def relay() -> None:
     """Sends what has not been sent. Two relays share the work; a repeat is the consumer's to bear."""
     run(_relay)

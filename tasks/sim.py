@@ -9,7 +9,7 @@ from services.sim.entering import enter as enter_cards
 from tasks.app import app, run, settings
 
 
-@app.task(name="tasks.sim.enter", ignore_result=True)
+@app.task(name="tasks.sim.enter", ignore_result=True)  # type: ignore[untyped-decorator]
 def enter(task: int) -> None:
     """Enters the cards of an import or a range. A repeat finds the task done, or begins it again (S0-03, S0-05)."""
 

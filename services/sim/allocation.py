@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
-from models.sim import SimAllocation, SimCard, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
+from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
 from models.tenancy import Tenant, TenantKind, TenantStatus
 from services.refusal import Refusal, not_found
 from services.runtime import Work
@@ -75,9 +75,7 @@ async def recall(work: Work, selection: Selection) -> list[int]:
     await lifecycle.record(work, keys, transition.action, status, None)
     await work.session.execute(
         update(SimAllocation)
-        .where(
-            SimAllocation.sim_card_id.in_(keys), SimAllocation.ended_at.is_(None), SimAllocation.level > own.level
-        )
+        .where(SimAllocation.sim_card_id.in_(keys), SimAllocation.ended_at.is_(None), SimAllocation.level > own.level)
         .values(ended_at=func.now())
         .execution_options(synchronize_session=False)
     )

@@ -47,14 +47,20 @@ COLUMNS = (
 HEADINGS = {column.name: column.headings[0] for column in COLUMNS}
 IDENTIFIERS = ("iccid", "imsi", "msisdn")
 SIM_TYPES = {
-    "机械卡": SimType.M2M, "工业卡": SimType.M2M, "M2M": SimType.M2M,
-    "消费卡": SimType.CONSUMER, "CONSUMER": SimType.CONSUMER,
+    "机械卡": SimType.M2M,
+    "工业卡": SimType.M2M,
+    "M2M": SimType.M2M,
+    "消费卡": SimType.CONSUMER,
+    "CONSUMER": SimType.CONSUMER,
 }
 CARRIERS = {
     **{carrier.name: carrier for carrier in Carrier},
-    "中国移动": Carrier.CMCC, "移动": Carrier.CMCC,
-    "中国联通": Carrier.CUCC, "联通": Carrier.CUCC,
-    "中国电信": Carrier.CTCC, "电信": Carrier.CTCC,
+    "中国移动": Carrier.CMCC,
+    "移动": Carrier.CMCC,
+    "中国联通": Carrier.CUCC,
+    "联通": Carrier.CUCC,
+    "中国电信": Carrier.CTCC,
+    "电信": Carrier.CTCC,
 }
 PROGRESS_EVERY = 2_000
 PROGRESS_SECONDS = 0.5
@@ -65,8 +71,22 @@ CREATE TEMP TABLE staging (
     apn text, package text, remark text, supplier_id bigint, package_id bigint, at text, refusal text
 ) ON COMMIT DROP
 """
-STAGED = ("row_number", "iccid", "imsi", "msisdn", "carrier", "supplier", "sim_type", "apn", "package", "remark",
-          "supplier_id", "package_id", "at", "refusal")
+STAGED = (
+    "row_number",
+    "iccid",
+    "imsi",
+    "msisdn",
+    "carrier",
+    "supplier",
+    "sim_type",
+    "apn",
+    "package",
+    "remark",
+    "supplier_id",
+    "package_id",
+    "at",
+    "refusal",
+)
 
 REPEATED = """
 UPDATE staging s SET at = '{column}', refusal = 'DUPLICATE_IN_FILE'
@@ -78,7 +98,7 @@ KNOWN = """
 UPDATE staging s SET at = '{column}', refusal = 'ALREADY_IN_INVENTORY'
 FROM sim_card c WHERE s.refusal IS NULL AND c.{column} = s.{column}
 """
-ENTER = f"""
+ENTER = """
 INSERT INTO sim_card (tenant_id, tenant_path, iccid, imsi, msisdn, carrier, sim_type, entry_mode, status, apn,
                       supplier_id, package_id, remark)
 SELECT $1, $2, iccid, imsi, msisdn, carrier, sim_type, $3, 'STOCK', apn, supplier_id, package_id, remark
@@ -95,7 +115,7 @@ REFUSE = f"""
 INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_name, value, code)
 SELECT $1, $2, $3, row_number, CASE at {REFUSED_HEADING} END, CASE at {REFUSED_VALUE} END, refusal
 FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
-"""
+"""  # noqa: S608 - our own column names
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
 
@@ -129,7 +149,10 @@ class Progress:
         self._told = now
         await self._connection.execute(
             "UPDATE task SET done = $2, failed = $3, total = coalesce($4, total), updated_at = now() WHERE id = $1",
-            self._task_id, counts.accepted, counts.refused, total,
+            self._task_id,
+            counts.accepted,
+            counts.refused,
+            total,
         )
 
 
@@ -147,12 +170,11 @@ async def enter(database: Database, files: FileStore, task_id: int) -> None:
             source = await session.scalar(select(StoredFile).where(StoredFile.id == task.source_file_id))
     owner = system("enter sim cards", task.tenant_path, task.tenant_id)
     try:
-        async with _raw(database, owner) as main, _raw(database, owner) as beside:
-            # a second worker that was given the same task waits here, then finds it done
-            async with _one_at_a_time(beside, task_id):
-                if await beside.fetchval("SELECT status FROM task WHERE id = $1", task_id) != "RUNNING":
-                    return
-                await _run(main, Progress(beside, task_id), files, task, source)
+        # a second worker that was given the same task waits for the lock, then finds it done
+        async with _raw(database, owner) as main, _raw(database, owner) as beside, _one_at_a_time(beside, task_id):
+            if await beside.fetchval("SELECT status FROM task WHERE id = $1", task_id) != "RUNNING":
+                return
+            await _run(main, Progress(beside, task_id), files, task, source)
     except SpreadsheetError as error:
         params = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in error.params.items()}
         await _fail(database, owner, task_id, error.code, render(error.code, "en", params))
@@ -168,7 +190,11 @@ async def _fail(database: Database, owner: Principal, task_id: int, code: str, m
             update(Task)
             .where(Task.id == task_id)
             .values(
-                status=TaskStatus.FAILED, error_code=code, error_message=message, done=0, failed=0,
+                status=TaskStatus.FAILED,
+                error_code=code,
+                error_message=message,
+                done=0,
+                failed=0,
                 finished_at=datetime.now(UTC),
             )
         )
@@ -228,7 +254,11 @@ async def _run(
         await main.execute(
             "UPDATE task SET status = 'SUCCEEDED', done = $2, failed = $3, total = $4, refused_file_id = $5, "
             "finished_at = now(), updated_at = now() WHERE id = $1",
-            task.id, counts.accepted, counts.refused, counts.seen, refused,
+            task.id,
+            counts.accepted,
+            counts.refused,
+            counts.seen,
+            refused,
         )
 
 
@@ -275,10 +305,20 @@ def staged(row: Row, catalogue: Catalogue) -> tuple[Any, ...]:
             else:
                 package_id = found
     return (
-        row.number, values["iccid"], values["imsi"], values["msisdn"],
-        values["carrier"] if carrier is None else carrier.name, values["supplier"],
-        values["sim_type"] if sim_type is None else sim_type.name, values["apn"], values["package"], values["remark"],
-        supplier_id, package_id, at, refusal,
+        row.number,
+        values["iccid"],
+        values["imsi"],
+        values["msisdn"],
+        values["carrier"] if carrier is None else carrier.name,
+        values["supplier"],
+        values["sim_type"] if sim_type is None else sim_type.name,
+        values["apn"],
+        values["package"],
+        values["remark"],
+        supplier_id,
+        package_id,
+        at,
+        refusal,
     )
 
 
@@ -328,13 +368,23 @@ def _package(values: dict[str, str | None], catalogue: Catalogue) -> Any:
 
 def _range_rows(parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     carrier = numbers.PREFIXES[parameters["first"][:6]].name
-    cards = numbers.between(
-        parameters["first"], parameters["last"], with_check_digit=parameters["with_check_digit"]
-    )
+    cards = numbers.between(parameters["first"], parameters["last"], with_check_digit=parameters["with_check_digit"])
     for number, iccid in enumerate(cards, 1):
         yield (
-            number, iccid, None, None, carrier, None, parameters["sim_type"], parameters["apn"], None, None,
-            parameters["supplier_id"], parameters["package_id"], None, None,
+            number,
+            iccid,
+            None,
+            None,
+            carrier,
+            None,
+            parameters["sim_type"],
+            parameters["apn"],
+            None,
+            None,
+            parameters["supplier_id"],
+            parameters["package_id"],
+            None,
+            None,
         )
 
 
@@ -359,8 +409,12 @@ async def _refused_file(connection: asyncpg.Connection[Any], files: FileStore, t
         await connection.fetchval(
             "INSERT INTO stored_file (tenant_id, tenant_path, sha256, name, content_type, size) "
             "VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-            task.tenant_id, task.tenant_path, stored.sha256, f"refused-{task.id}.xlsx",
-            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", stored.size,
+            task.tenant_id,
+            task.tenant_path,
+            stored.sha256,
+            f"refused-{task.id}.xlsx",
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            stored.size,
         )
     )
 

@@ -109,9 +109,7 @@ async def _open_task(work: Work, kind: TaskKind, parameters: dict[str, object], 
     return task
 
 
-async def start_range(
-    work: Work, entry: Entry, *, first: str, last: str, with_check_digit: bool
-) -> Task:
+async def start_range(work: Work, entry: Entry, *, first: str, last: str, with_check_digit: bool) -> Task:
     """A task that enters a range of ICCIDs (S0-03)."""
     first, last, carrier, size = numbers.check_range(first, last, with_check_digit=with_check_digit)
     await _checked(work, entry, carrier)

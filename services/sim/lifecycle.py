@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, select, update
 
+from models.base import table_of
 from models.sim import SimAllocation, SimCard, SimStatus, SimStatusChange
 from services.refusal import Refusal
 from services.runtime import Work
@@ -63,16 +64,14 @@ async def change_status(work: Work, selection: Selection, action: str, reason: s
 def check(transition: Transition, statuses: list[SimStatus]) -> None:
     wrong = [status for status in statuses if status not in transition.sources]
     if wrong:
-        raise Refusal(
-            "WRONG_STATUS", "cards", count=len(wrong), status=wrong[0].name, action=transition.action
-        )
+        raise Refusal("WRONG_STATUS", "cards", count=len(wrong), status=wrong[0].name, action=transition.action)
 
 
 async def record(work: Work, keys: list[int], action: str, target: SimStatus, reason: str | None) -> None:
     """Writes the step into each card's history, before the cards themselves change."""
     card = SimCard.__table__
     await work.session.execute(
-        insert(SimStatusChange.__table__).from_select(
+        insert(table_of(SimStatusChange)).from_select(
             ["tenant_id", "tenant_path", "sim_card_id", "action", "from_status", "to_status", "reason", "account_id"],
             select(
                 card.c.tenant_id,

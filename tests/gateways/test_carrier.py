@@ -184,13 +184,10 @@ async def test_a_wrong_password_is_tried_once_and_gets_no_token_of_others(sandbo
     assert sandbox.calls == {TOKEN_PATH: 2, STATUS_PATH: 1, SESSION_PATH: 1}
 
 
-@pytest.mark.parametrize("api_key", [None, "", "200155555", "200155555:", ":sandbox"])
-async def test_credentials_that_are_no_pair_are_not_sent(
-    sandbox: Sandbox, onelink: OneLink, api_key: str | None
-) -> None:
-    assert told(await onelink.states(api_key, [CARD])) == [
-        ("CARRIER_REFUSED", "The supplier's API key must be appid:password.")
-    ]
+async def test_credentials_that_are_no_pair_are_not_sent(sandbox: Sandbox, onelink: OneLink) -> None:
+    refused = ("CARRIER_REFUSED", "The supplier's API key must be appid:password.")
+    for api_key in (None, "", "200155555", "200155555:", ":sandbox"):
+        assert told(await onelink.states(api_key, [CARD])) == [refused]
     assert sandbox.calls == {}
 
 
@@ -212,6 +209,17 @@ async def test_the_breaker_opens_and_recovers(sandbox: Sandbox, url: str) -> Non
     await asyncio.sleep(0.45)
     assert told(await carrier.states(API_KEY, [CARD] * 5)) == [ONLINE] * 5
     await carrier.close()
+
+
+async def test_an_open_breaker_lets_one_call_try_in_each_pause() -> None:
+    breaker = CircuitBreaker(failures=1, pause_seconds=0.1)
+    breaker.failed()
+    for _ in range(2):
+        assert [breaker.admits(), breaker.admits()] == [False, False]
+        await asyncio.sleep(0.11)
+        assert [breaker.admits(), breaker.admits()] == [True, False]
+    breaker.succeeded()
+    assert [breaker.admits(), breaker.admits()] == [True, True]
 
 
 async def test_a_trial_that_nobody_waits_for_does_not_keep_the_breaker_open(url: str) -> None:

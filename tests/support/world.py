@@ -217,7 +217,9 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
         ]
     )
     await session.flush()
-    session.add(TaskRefusal(**owner, task_id=task.id, row_number=2, column="ICCID", value=mark(name), code="CHECK_DIGIT"))
+    session.add(
+        TaskRefusal(**owner, task_id=task.id, row_number=2, column="ICCID", value=mark(name), code="CHECK_DIGIT")
+    )
     world.end_users[name], world.api_keys[name] = person, api_key
 
 
