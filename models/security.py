@@ -1,6 +1,6 @@
 """The second wall: row-level security and the rights of the application's own database role.
 
-Each table's policy is the union of what it declares: the subtree range for what a tenant owns, the caller's
+Each table's policy is the union of what it declares: the subtree for what a tenant owns, the caller's
 ancestors for what they publish, the end user for what is personal. The settings are read in scalar sub-selects,
 so that PostgreSQL evaluates them once a statement; an unset setting matches nothing.
 """
@@ -27,8 +27,9 @@ def _setting(name: str) -> str:
 
 
 def _in_subtree(column: str) -> str:
-    path = _setting(PATH_SETTING)
-    return f"({column} >= (SELECT {path}) AND {column} < (SELECT rtrim({path}, '.') || '/'))"
+    # a prefix test, not a range: the wall must never become what an index is searched by, nor make the optimiser
+    # believe that next to nothing is left; how rows are found is the first wall's business
+    return f"starts_with({column}, (SELECT {_setting(PATH_SETTING)}))"
 
 
 def _published_to_me() -> str:

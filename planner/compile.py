@@ -322,26 +322,29 @@ class _Compiler:
         found = {name: self.grants.reach_of(name, "id", Act.READ) for name in names}
         return {name: reach for name, reach in found.items() if reach is not None}
 
-    def in_scope(self, entity: Entity, parameters: Parameters) -> ColumnElement[bool]:
+    def in_scope(self, entity: Entity, parameters: Parameters, use: scope.Use = scope.Use.CHECK) -> ColumnElement[bool]:
         """The first wall at one node: the rows of this entity within the caller's reach."""
         reached = self.reach(entity)
         table = entity.table
 
         def rows(reach: Reach) -> ColumnElement[bool]:
-            return scope.predicate(entity.model, table, reach, self.shape, parameters.principal)
+            return scope.predicate(entity.model, table, reach, self.shape, parameters.principal, use)
 
-        if entity.interface:
-            if set(reached) == set(entity.concrete.values()) and len(set(reached.values())) == 1:
-                return rows(next(iter(reached.values())))
-            kinds = {name: stored for stored, name in entity.concrete.items()}
-            discriminator = cast(entity.discriminator, Text)
-            return or_(false(), *(and_(discriminator == kinds[name], rows(reach)) for name, reach in reached.items()))
-        predicate = rows(reached[entity.name]) if reached else false()
-        discriminator_column = entity.discriminator
-        if discriminator_column is not None:
-            identity = _identity(entity)
-            predicate = and_(cast(discriminator_column, Text) == identity, predicate)
-        return predicate
+        discriminator = entity.discriminator
+        if discriminator is None:
+            return rows(reached[entity.name]) if reached else false()
+        kinds: dict[Reach, list[str]] = {}
+        for name, reach in reached.items():
+            kinds.setdefault(reach, []).append(_identity(self.registry.entities[name]))
+        if entity.interface and len(kinds) == 1 and len(reached) == len(entity.concrete):
+            return rows(next(iter(kinds)))
+        return or_(
+            false(),
+            *(
+                and_(or_(*(discriminator == literal_column(f"'{kind}'") for kind in sorted(names))), rows(reach))
+                for reach, names in kinds.items()
+            ),
+        )
 
     def object(
         self, entity: Entity, at: _At, sets: Selections, path: tuple[str, ...], where: str, many: int
@@ -442,7 +445,9 @@ class _Compiler:
         elif isinstance(kind, INET):
             expression = func.host(expression)
         if narrowed is not None:
-            inside = scope.predicate(entity.model, _Columns(at), narrowed, self.shape, at.rows.parameters.principal)
+            inside = scope.predicate(
+                entity.model, _Columns(at), narrowed, self.shape, at.rows.parameters.principal, scope.Use.CHECK
+            )
             expression = case((inside, expression), else_=null())
         position = at.rows.column(f"{at.alias}.{declared.name}", expression)
         if isinstance(kind, JSONB):
@@ -478,7 +483,9 @@ class _Compiler:
         wanted = [table.c.id == foreign_key, self.in_scope(entity, rows.parameters)]
         if narrowed is not None:
             wanted.append(
-                scope.predicate(at.entity.model, _Columns(at), narrowed, self.shape, rows.parameters.principal)
+                scope.predicate(
+                    at.entity.model, _Columns(at), narrowed, self.shape, rows.parameters.principal, scope.Use.CHECK
+                )
             )
         rows.joins[place] = (
             select(*inner.needs.values())
@@ -762,7 +769,8 @@ class _Compiler:
             ):
                 first = pages.merged(table, columns, where, page, parameters)
             else:
-                first = pages.plain(table, columns, [*where, self.in_scope(entity, parameters)], page, parameters)
+                scoped = [*where, self.in_scope(entity, parameters, scope.Use.PAGE)]
+                first = pages.plain(table, columns, scoped, page, parameters)
             source = self.joined(rows, first.subquery(at.alias))
             statement = select(*rows.columns).select_from(source).order_by(*order)
         self.finish(rows, statement)
@@ -780,7 +788,7 @@ class _Compiler:
         where = [*_whereclause(root), *self.conditions(entity, tree, parameters, path)]
         counted = select(func.count()).select_from(entity.table)
         if parent is None:
-            self.finish(rows, counted.where(*where, self.in_scope(entity, parameters)))
+            self.finish(rows, counted.where(*where, self.in_scope(entity, parameters, scope.Use.ALL)))
         else:
             keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             each = counted.where(parent.column == keys.c.id, *where, self.in_scope(entity, parameters))

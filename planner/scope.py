@@ -1,16 +1,20 @@
 """The first wall: which rows of a model a grant reaches, as SQL in the form that suits the caller's shape.
 
 The form decides the cost of a page by a factor of ten to two hundred: the platform needs no predicate; a caller
-just below it needs one equality; deeper callers with many tenants a range inside their branch; callers with few
+just below it needs one equality; deeper callers with many tenants a test inside their branch; callers with few
 tenants one index scan per tenant, merged (``planner.pages``).
+
+Rows that are found by something else, a key or a foreign key, are only *checked*, by a prefix test that no index
+can be searched by, so that the optimiser is not led to search by scope what it could fetch by key.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, and_, any_, false, or_, true
+from sqlalchemy import ColumnElement, and_, any_, false, func, or_, true
 
 from authz.principal import Shape
 from authz.scopes import Reach, Scope
@@ -26,6 +30,17 @@ class Columns(Protocol):
     def c(self) -> Any: ...
 
 
+class Use(enum.Enum):
+    """What a predicate is for: the optimiser is shown no more than it should search by."""
+
+    CHECK = "CHECK"
+    """The rows are found by a key."""
+    PAGE = "PAGE"
+    """The rows are found in the order of a page."""
+    ALL = "ALL"
+    """All of the rows are wanted, as in a count."""
+
+
 PrincipalBind = Callable[[str], ColumnElement[Any]]
 """Gives the parameter for an attribute of the principal: ``path``, ``branch``, ``tenant_id`` …"""
 
@@ -35,19 +50,22 @@ def path_column(model: type, table: Columns) -> ColumnElement[str]:
     return column
 
 
-def _subtree(model: type, table: Columns, shape: Shape, bind: PrincipalBind) -> ColumnElement[bool]:
+def _subtree(model: type, table: Columns, shape: Shape, bind: PrincipalBind, use: Use) -> ColumnElement[bool]:
     if shape is Shape.ROOT:
         return true()
     if shape is Shape.OUTSIDE:
         return false()
     path = path_column(model, table)
+    within = func.starts_with(path, bind("path"))
+    if use is Use.CHECK:
+        return within
     inside = and_(path >= bind("path"), path < bind("path_end"))
     if issubclass(model, Widespread):
+        branch: ColumnElement[bool] = table.c.tenant_branch == bind("branch")
         if shape is Shape.BRANCH:
-            branch: ColumnElement[bool] = table.c.tenant_branch == bind("branch")
             return branch
         if shape is Shape.WIDE:
-            return and_(table.c.tenant_branch == bind("branch"), inside)
+            return and_(branch, within if use is Use.PAGE else inside)
     return inside
 
 
@@ -64,7 +82,9 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
     return or_(false(), *owns)
 
 
-def predicate(model: type, table: Columns, reach: Reach, shape: Shape, bind: PrincipalBind) -> ColumnElement[bool]:
+def predicate(
+    model: type, table: Columns, reach: Reach, shape: Shape, bind: PrincipalBind, use: Use
+) -> ColumnElement[bool]:
     """The rows of ``table`` that ``reach`` opens to the caller; no scope opens no row."""
     if not issubclass(model, TenantOwned | Tenant):
         raise TypeError(f"{model.__name__} has no owner and cannot stand in the graph")
@@ -73,7 +93,7 @@ def predicate(model: type, table: Columns, reach: Reach, shape: Shape, bind: Pri
         if scope is Scope.ALL:
             return true()
         if scope is Scope.SUBTREE:
-            opened.append(_subtree(model, table, shape, bind))
+            opened.append(_subtree(model, table, shape, bind, use))
         elif scope is Scope.TENANT:
             column = table.c.id if issubclass(model, Tenant) else table.c.tenant_id
             opened.append(column == bind("tenant_id"))
