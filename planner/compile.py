@@ -757,7 +757,7 @@ class _Compiler:
         if parent is not None:
             keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             where = [parent.column == keys.c.id, *where, self.in_scope(entity, parameters)]
-            child = pages.plain(table, columns, where, page, parameters).correlate(keys).lateral(at.alias)
+            child = pages.plain(table, columns, where, page, parameters, keys).lateral(at.alias)
             source = self.joined(rows, keys.join(child, true()))
             statement = select(keys.c.id, *rows.columns).select_from(source).order_by(keys.c.id, *order)
         else:

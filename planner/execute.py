@@ -145,4 +145,4 @@ def _flat(groups: Any) -> list[Any]:
 @cache
 def _row_of(names: tuple[str, ...]) -> Any:
     """What a loader is given of a row: its key and the columns that it needs, hashable and by name."""
-    return collections.namedtuple("Needed", names)  # type: ignore[misc]
+    return collections.namedtuple("Needed", names)

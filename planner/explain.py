@@ -13,7 +13,8 @@ from planner.pool import Pool
 def explain(plan: Plan, principal: Principal) -> str:
     """The plan in words, SQL and Python."""
     parts = [
-        f"caller   {principal.path or 'outside the tree'} as {', '.join(principal.roles)}; shape {principal.shape.value}",
+        f"caller   {principal.path or 'outside the tree'} as {', '.join(principal.roles)}",
+        f"shape    {principal.shape.value}",
         f"cost     {plan.cost}",
         "grants   " + "\n         ".join(plan.grants_used),
     ]
@@ -21,8 +22,10 @@ def explain(plan: Plan, principal: Principal) -> str:
         for level in root.levels:
             origin = "root" if level.parent is None else f"below level {level.parent}"
             parts.append(f"\n-- {root.key}: level {level.number}, {level.kind}, {origin}\n{level.sql}")
-        for field in root.live:
-            parts.append(f"\n-- {root.key}: live field on level {field.level}, answered by {field.loader.__name__}")
+        parts += [
+            f"\n-- {root.key}: live field on level {field.level}, answered by {field.loader.__name__}"
+            for field in root.live
+        ]
     parts.append("\n# builder\n" + plan.source)
     return "\n".join(parts)
 

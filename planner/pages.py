@@ -9,15 +9,17 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     Select,
     Table,
     and_,
     cast,
-    false,
     literal_column,
     or_,
     select,
     true,
+    tuple_,
+    union_all,
 )
 
 from models.tenancy import Tenant
@@ -67,40 +69,44 @@ class Page:
         by.append(key.desc() if self.key_descending != self.backward else key.asc())
         return by
 
-    def beyond(self, parameters: Parameters) -> ColumnElement[bool]:
-        """The rows after the cursor, in the direction of the page."""
+    def beyond(self, parameters: Parameters) -> list[ColumnElement[bool]]:
+        """The rows after the cursor, in the direction of the page: one condition, or two that follow each other,
+        so that an index can be searched by each."""
         if self.cursor is None:
-            return true()
+            return [true()]
         tag, count = self.tag, len(self.order)
         if len(self.cursor_nulls) != count:
             raise bad_input("The cursor belongs to another list or another order.")
         held = parameters.cursor(self.cursor, lambda text: decode_cursor(text, tag, count))
-        past: ColumnElement[bool] = (
-            self.key < parameters.cursor_key(held)
-            if self.key_descending != self.backward
-            else self.key > parameters.cursor_key(held)
-        )
+        key_falls = self.key_descending != self.backward
+        key = parameters.cursor_key(held)
+        later = self.key < key if key_falls else self.key > key
+        if count == 1 and (self.order[0].descending != self.backward) == key_falls:
+            column = self.order[0].column
+            if self.cursor_nulls[0]:
+                among_nulls = and_(column.is_(None), later)
+                return [among_nulls, column.is_not(None)] if key_falls else [among_nulls]
+            place = tuple_(cast(parameters.cursor_value(held, 0), column.type), key)
+            row = tuple_(column, self.key)
+            if key_falls:
+                return [row < place]
+            return [row > place, column.is_(None)] if column.nullable else [row > place]
         for index in reversed(range(count)):
-            sort, is_null = self.order[index], self.cursor_nulls[index]
-            column = sort.column
-            falling = sort.descending != self.backward
-            if is_null:
-                # nulls are the greatest: descending, every value follows them; ascending, nothing does
-                past = (
-                    or_(column.is_not(None), and_(column.is_(None), past)) if falling else and_(column.is_(None), past)
-                )
-                continue
-            value = cast(parameters.cursor_value(held, index), column.type)
-            if falling:
-                past = and_(column <= value, or_(column < value, past))
-            else:
-                # the outer comparison is what an index can seek by
-                past = or_(and_(column >= value, or_(column > value, past)), _null_tail(column))
-        return past
+            later = self._beyond_one(index, later, parameters, held)
+        return [later]
 
-
-def _null_tail(column: Column[Any]) -> ColumnElement[bool]:
-    return column.is_(None) if column.nullable else false()
+    def _beyond_one(
+        self, index: int, later: ColumnElement[bool], parameters: Parameters, held: str
+    ) -> ColumnElement[bool]:
+        """Past the cursor by this sort key, or level with it and past it by what follows. Nulls are greatest."""
+        column = self.order[index].column
+        falls = self.order[index].descending != self.backward
+        if self.cursor_nulls[index]:
+            level = and_(column.is_(None), later)
+            return or_(column.is_not(None), level) if falls else level
+        value = cast(parameters.cursor_value(held, index), column.type)
+        past = column < value if falls else or_(column > value, column.is_(None))
+        return or_(past, and_(column == value, later))
 
 
 def plain(
@@ -109,15 +115,25 @@ def plain(
     where: Sequence[ColumnElement[bool]],
     page: Page,
     parameters: Parameters,
+    outer: FromClause | None = None,
 ) -> Select[Any]:
-    """One scan in sort order."""
-    return (
+    """One scan in sort order, or two one after the other. ``outer``: what the page is correlated to."""
+    limit = literal_column(str(page.size + 1))
+    scans = [
         select(*columns)
         .select_from(table)
-        .where(*where, page.beyond(parameters))
+        .where(*where, beyond)
         .order_by(*page.order_by([k.column for k in page.order], page.key))
-        .limit(literal_column(str(page.size + 1)))
-    )
+        .limit(limit)
+        for beyond in page.beyond(parameters)
+    ]
+    if outer is not None:
+        scans = [scan.correlate(outer) for scan in scans]
+    if len(scans) == 1:
+        return scans[0]
+    # the branches of an Append run in their order, and the limit stops before the second is begun if it can:
+    # connections for reading run no parallel plans
+    return select(union_all(*scans).lateral("scans")).limit(limit)
 
 
 def merged(
@@ -134,9 +150,7 @@ def merged(
         .where(tenants.c.path >= parameters.principal("path"), tenants.c.path < parameters.principal("path_end"))
         .subquery("t")
     )
-    first = (
-        plain(table, columns, [table.c.tenant_id == each.c.id, *where], page, parameters).correlate(each).lateral("m")
-    )
+    first = plain(table, columns, [table.c.tenant_id == each.c.id, *where], page, parameters, each).lateral("m")
     return (
         select(first)
         .select_from(each.join(first, true()))

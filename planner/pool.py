@@ -62,6 +62,7 @@ class Pool:
             "application_name": "trellis",
             "plan_cache_mode": "force_generic_plan",
             "jit": "off",
+            "max_parallel_workers_per_gather": "0",
             "statement_timeout": str(statement_timeout_ms),
             "idle_in_transaction_session_timeout": "30000",
         }

@@ -51,9 +51,12 @@ class Authentication:
         return found[2]
 
     async def principal(
-        self, authorization: str | None, door: Door, language: str, *, method: str, path: str, body: bytes
+        self, authorization: str | None, door: Door, language: str, *, method: str, path: str, body: bytes | None
     ) -> Principal:
-        """Raises GraphRefusal UNAUTHENTICATED for a token or signature that is not valid here and now."""
+        """Raises GraphRefusal UNAUTHENTICATED for a token or signature that is not valid here and now.
+
+        ``path`` with its query string. A body that is None was not read yet, so that no signature can cover it.
+        """
         if not authorization:
             return self._access.visitor(door.name, language)
         known = self.remembered(authorization, door.name, language)
@@ -63,6 +66,8 @@ class Authentication:
         if scheme == "Bearer":
             return await self._bearer(authorization, rest.strip(), door, language)
         if scheme == SCHEME:
+            if body is None:
+                raise unauthenticated("Uploads cannot be signed.")
             return await self._signed(dict(_PART.findall(rest)), door, language, method, path, body)
         raise unauthenticated("This way to authenticate is not known here.")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,23 +32,27 @@ from services.runtime import Origin, Runtime
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
-ACCEPTED = (GRAPHQL_RESPONSE, JSON, "application/*", "*/*")
 STATUS = {
+    "BAD_REQUEST": 400,
+    "GRAPHQL_PARSE_FAILED": 400,
     "UNAUTHENTICATED": 401,
     "FORBIDDEN": 403,
-    "RATE_LIMITED": 429,
-    "PAYLOAD_TOO_LARGE": 413,
-    "METHOD_NOT_ALLOWED": 405,
-    "UNSUPPORTED_MEDIA_TYPE": 415,
-    "NOT_ACCEPTABLE": 406,
     "NOT_FOUND": 404,
-    "TIMEOUT": 503,
+    "METHOD_NOT_ALLOWED": 405,
+    "NOT_ACCEPTABLE": 406,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "RATE_LIMITED": 429,
     "INTERNAL": 500,
+    "TIMEOUT": 503,
 }
-ALWAYS_BY_STATUS = frozenset({401, 405, 406, 413, 415, 429})
-"""Said by the status even to a client that reads only ``application/json``: the graph was not asked at all."""
+UNPROCESSABLE = 422
+"""Every other refusal: what was asked can be read, and cannot be run as it is."""
+PARTIAL_SUCCESS = 294
+"""Data and errors, as the specification has it; older clients, which read ``application/json``, are told 200."""
 REMEMBERED_SECONDS = 24 * 3600
 MAX_FILES = 4
+_WEIGHT = re.compile(r";\s*q=([01](?:\.\d{0,3})?)", re.IGNORECASE)
 
 REQUESTS = Counter("trellis_requests_total", "GraphQL requests.", ["door", "status"])
 SECONDS = Histogram("trellis_request_seconds", "Time to answer a GraphQL request.", ["door"])
@@ -103,25 +109,28 @@ class GraphQLEndpoint:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers)
         door = self.engine.doors.get(scope["path_params"]["door"])
-        accepts = headers.get(b"accept", b"").decode("latin-1")
-        media = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accepts else JSON
+        media = _preferred(headers.get(b"accept", b""))
         status = 200
         if door is None:
             status, body = 404, _error_body([GraphRefusal("NOT_FOUND", "There is no such door.").formatted()])
         else:
             try:
-                if accepts and not any(kind in accepts for kind in ACCEPTED):
+                if media is None:
                     raise GraphRefusal("NOT_ACCEPTABLE", f"Answers come as {GRAPHQL_RESPONSE} or {JSON}.")
                 answer = await self._answer(door, scope, headers, receive, request_id)
                 body = orjson.dumps(answer)
+                if "errors" in answer and media == GRAPHQL_RESPONSE:
+                    status = PARTIAL_SUCCESS
             except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it is answered
                 errors = refusals_of(error, request_id)
-                status = _status(errors, media)
+                status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
             REQUESTS.labels(door.name, status).inc()
             SECONDS.labels(door.name).observe(time.perf_counter() - started)
+        # a status that is no success may be some proxy's, unless the media type says whose answer it is
+        kind = JSON if media == JSON and status == 200 else GRAPHQL_RESPONSE
         sent = [
-            (b"content-type", f"{media}; charset=utf-8".encode()),
+            (b"content-type", f"{kind}; charset=utf-8".encode()),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
         ]
@@ -139,30 +148,28 @@ class GraphQLEndpoint:
     ) -> dict[str, Any]:
         method = scope["method"]
         form: FormData | None = None
+        principal: Principal | None = None
         body = b""
         content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if method == "GET":
             payload = _from_query(scope["query_string"])
         elif method == "POST":
-            if content_type in (JSON, GRAPHQL_RESPONSE):
+            if content_type == JSON:
                 body = await _read(receive, headers, door.limits.body_bytes)
-                payload = _loads(body)
+                payload = _object(body, "The body")
             elif content_type == "multipart/form-data":
+                principal = await self._uploader(door, scope, headers)
                 payload, form = await self._multipart(door, scope, receive, headers)
             else:
                 raise GraphRefusal("UNSUPPORTED_MEDIA_TYPE", f"Send {JSON}, or multipart/form-data for uploads.")
         else:
             raise GraphRefusal("METHOD_NOT_ALLOWED", "Use GET or POST.")
         try:
-            principal = await self._principal(door, scope, headers, body)
+            if principal is None:
+                principal = await self._principal(door, scope, headers, body)
             self.rates.take(door, _caller(principal, scope))
-            request = await self.request(door, payload, method=method)
-            if (
-                principal.kind is PrincipalKind.ANONYMOUS
-                and request.operation.kind is OperationType.QUERY
-                and not principal.grants.reach
-            ):
-                raise unauthenticated()
+            known = principal.kind is not PrincipalKind.ANONYMOUS
+            request = await self.request(door, payload, method=method, remember=known)
             context = self.context(door, principal, _origin(scope, headers, request_id))
             return await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
         except GraphRefusals as error:
@@ -173,7 +180,16 @@ class GraphQLEndpoint:
             if form is not None:
                 await form.close()
 
-    async def _principal(self, door: Door, scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> Principal:
+    async def _uploader(self, door: Door, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
+        """Who sends files is asked before they are taken in: a visitor may fill no disk."""
+        principal = await self._principal(door, scope, headers, None)
+        if principal.kind is PrincipalKind.ANONYMOUS:
+            raise unauthenticated()
+        return principal
+
+    async def _principal(
+        self, door: Door, scope: Scope, headers: Mapping[bytes, bytes], body: bytes | None
+    ) -> Principal:
         given = headers.get(b"authorization")
         authorization = None if given is None else given.decode("latin-1")
         language = _language(headers)
@@ -181,22 +197,29 @@ class GraphQLEndpoint:
             known = self.authentication.remembered(authorization, door.name, language)
             if known is not None:
                 return known
+        query = scope["query_string"].decode("latin-1")
+        path = f"{scope['path']}?{query}" if query else scope["path"]
         return await self.authentication.principal(
-            authorization, door, language, method=scope["method"], path=scope["path"], body=body
+            authorization, door, language, method=scope["method"], path=path, body=body
         )
 
     def context(self, door: Door, principal: Principal, origin: Origin) -> Context:
         return Context(self.runtime, principal, door.rules, origin, self.reader, self.nudge)
 
-    async def request(self, door: Door, payload: Mapping[str, Any], *, method: str = "POST") -> Request:
-        """The operation that a payload asks for; persisted documents by their sha256."""
+    async def request(
+        self, door: Door, payload: Mapping[str, Any], *, method: str = "POST", remember: bool = False
+    ) -> Request:
+        """The operation that a payload asks for; persisted documents by their sha256.
+
+        ``remember``: whether a document that comes with its sha256 is kept for the next time.
+        """
         variables = payload.get("variables")
         if variables is not None and not isinstance(variables, dict):
             raise bad_input("variables must be an object.")
         name = payload.get("operationName")
         if name is not None and not isinstance(name, str):
             raise bad_input("operationName must be a string.")
-        text = await self._text(door, payload)
+        text = await self._text(door, payload, remember=remember)
         document = self.engine.documents[door.name].get(text)
         operation = document.operation(name or None)
         if operation.kind is OperationType.SUBSCRIPTION and method in ("GET", "POST"):
@@ -205,11 +228,13 @@ class GraphQLEndpoint:
             raise GraphRefusal("METHOD_NOT_ALLOWED", "Mutations are sent with POST.")
         return Request(document, operation, variables or {})
 
-    async def _text(self, door: Door, payload: Mapping[str, Any]) -> str:
+    async def _text(self, door: Door, payload: Mapping[str, Any], *, remember: bool) -> str:
         text = payload.get("query")
         digest = payload.get("id") or payload.get("documentId")
         extensions = payload.get("extensions")
-        persisted = extensions.get("persistedQuery") if isinstance(extensions, dict) else None
+        if extensions is not None and not isinstance(extensions, dict):
+            raise bad_input("extensions must be an object.")
+        persisted = extensions.get("persistedQuery") if extensions else None
         automatic = False
         if digest is None and isinstance(persisted, dict):
             digest, automatic = persisted.get("sha256Hash"), True
@@ -221,9 +246,9 @@ class GraphQLEndpoint:
             if not door.ad_hoc and hashlib.sha256(text.encode()).hexdigest() not in door.operations:
                 raise GraphRefusal("FORBIDDEN", "This door runs its own operations only; send their sha256 as id.")
             return text
-        if not isinstance(digest, str) or len(digest) != 64:
+        digest = digest.removeprefix("sha256:").lower() if isinstance(digest, str) else ""
+        if len(digest) != 64:
             raise bad_input("A persisted document is named by its sha256, in hexadecimal.")
-        digest = digest.lower()
         shipped = door.operations.get(digest)
         if shipped is not None:
             return shipped
@@ -234,7 +259,8 @@ class GraphQLEndpoint:
             if hashlib.sha256(text.encode()).hexdigest() != digest:
                 raise bad_input("The sha256 is not that of the query.")
             self.engine.documents[door.name].get(text).operation(payload.get("operationName") or None)
-            await self.runtime.redis.set(key, text, ex=REMEMBERED_SECONDS)
+            if remember:
+                await self.runtime.redis.set(key, text, ex=REMEMBERED_SECONDS)
             return text
         found = await self._remembered(key) if door.ad_hoc else None
         if found is None:
@@ -260,7 +286,7 @@ class GraphQLEndpoint:
         try:
             form = await parser.parse()
         except MultiPartException as error:
-            raise bad_input(error.message) from None
+            raise bad_request(error.message) from None
         try:
             return _placed(form), form
         except BaseException:
@@ -272,8 +298,8 @@ def _placed(form: FormData) -> Mapping[str, Any]:
     operations, mapping = form.get("operations"), form.get("map")
     if not isinstance(operations, str) or not isinstance(mapping, str):
         raise bad_input("A multipart request has the parts operations and map before its files.")
-    payload = _loads(operations.encode())
-    places = _loads(mapping.encode())
+    payload = _object(operations.encode(), "operations")
+    places = _object(mapping.encode(), "map")
     for name, paths in places.items():
         file = form.get(name)
         if not isinstance(file, UploadFile) or not isinstance(paths, list):
@@ -297,27 +323,32 @@ def _place(payload: Any, path: list[str], file: UploadFile) -> None:
         raise bad_input(f"map points at {'.'.join(path)[:80]!r}, which is not a null in operations.") from None
 
 
-def _loads(body: bytes) -> Any:
+def bad_request(message: str) -> GraphRefusal:
+    """What was sent cannot even be read."""
+    return GraphRefusal("BAD_REQUEST", message)
+
+
+def _object(text: bytes, name: str) -> Any:
     try:
-        payload = orjson.loads(body)
+        found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise bad_input("The body is not JSON.") from None
-    if isinstance(payload, list):
+        raise bad_request(f"{name} is not JSON.") from None
+    if isinstance(found, list):
         raise bad_input("Send one operation at a time, not a batch.")
-    if not isinstance(payload, dict):
-        raise bad_input("The body must be a JSON object.")
-    return payload
+    if not isinstance(found, dict):
+        raise bad_input(f"{name} must be a JSON object.")
+    return found
 
 
 def _from_query(query: bytes) -> Mapping[str, Any]:
     try:
         given = {k: v[-1] for k, v in parse_qs(query.decode(), max_num_fields=20).items()}
     except ValueError:
-        raise bad_input("The query string is malformed.") from None
+        raise bad_request("The query string is malformed.") from None
     payload: dict[str, Any] = dict(given)
     for name in ("variables", "extensions"):
         if name in given:
-            payload[name] = _loads(given[name].encode())
+            payload[name] = None if given[name] == "null" else _object(given[name].encode(), name)
     return payload
 
 
@@ -325,6 +356,8 @@ async def _read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) ->
     _check_length(headers, limit)
     message = await receive()
     body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
     if not message.get("more_body"):
         return body
     parts, size = [body], len(body)
@@ -388,25 +421,23 @@ def _only_forbidden(error: GraphRefusals) -> bool:
     return bool(error.refusals) and all(r.code == "FORBIDDEN" for r in error.refusals)
 
 
-def _status(errors: list[dict[str, Any]], media: str) -> int:
-    status = STATUS.get(errors[0]["extensions"]["code"], 400)
-    if media == JSON and status not in ALWAYS_BY_STATUS and errors[0]["extensions"]["code"] != "BAD_REQUEST":
-        return 200 if errors[0]["extensions"]["code"] in WELL_FORMED else status
-    return status
+@lru_cache(maxsize=256)
+def _preferred(accept: bytes) -> str | None:
+    """The media type that an Accept header prefers; the newer where it says nothing, None where it takes neither.
 
-
-WELL_FORMED = frozenset(
-    {
-        "GRAPHQL_PARSE_FAILED",
-        "GRAPHQL_VALIDATION_FAILED",
-        "FORBIDDEN",
-        "LIMIT_EXCEEDED",
-        "BAD_USER_INPUT",
-        "OPERATION_RESOLUTION_FAILURE",
-        "PERSISTED_QUERY_NOT_FOUND",
-    }
-)
-"""What a client that reads only ``application/json`` is told with status 200, as older servers did."""
+    Who names ``application/json`` and the newer only by a wildcard does not know the newer.
+    """
+    weights = {}
+    for part in accept.decode("latin-1").lower().split(","):
+        weight = _WEIGHT.search(part)
+        weights[part.partition(";")[0].strip()] = float(weight[1]) if weight else 1.0
+    if not any(weights):
+        return GRAPHQL_RESPONSE
+    wildcard = weights.get("application/*", weights.get("*/*", 0.0))
+    newer, older = ((weights.get(kind, wildcard), kind in weights) for kind in (GRAPHQL_RESPONSE, JSON))
+    if newer[0] == older[0] == 0:
+        return None
+    return GRAPHQL_RESPONSE if newer >= older else JSON
 
 
 def _error_body(errors: list[dict[str, Any]]) -> bytes:
