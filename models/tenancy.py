@@ -71,7 +71,7 @@ class Enterprise(Tenant):
     credit_limit: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
     available_amount: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
-    __mapper_args__ = {"polymorphic_identity": TenantKind.ENTERPRISE}
+    __mapper_args__ = {"polymorphic_identity": TenantKind.ENTERPRISE, "polymorphic_load": "inline"}
 
 
 class Agent(Tenant):
@@ -81,7 +81,7 @@ class Agent(Tenant):
     total_income: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
     income_balance: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
-    __mapper_args__ = {"polymorphic_identity": TenantKind.AGENT}
+    __mapper_args__ = {"polymorphic_identity": TenantKind.AGENT, "polymorphic_load": "inline"}
 
 
 class TenantClosure(TenantOwned, Base):

@@ -20,6 +20,8 @@ from graphql import (
     GraphQLSchema,
     GraphQLSyntaxError,
     InlineFragmentNode,
+    NamedTypeNode,
+    NonNullTypeNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -34,6 +36,7 @@ from graphql.execution.values import get_variable_values
 from planner.cursor import _NULL, _SEPARATOR
 from planner.errors import GraphRefusal, GraphRefusals, bad_input
 
+_PLAIN_SCALARS: dict[str, type] = {"ID": str, "String": str, "Int": int, "Boolean": bool}
 MAX_ERRORS = 20
 STRUCTURAL_ARGUMENTS = {
     "first": "value",
@@ -69,16 +72,53 @@ class Operation:
         }
         self.schema = schema
         self.structural = self._structural()
+        self.scalars = self._scalars()
         self.plans: OrderedDict[Any, Any] = OrderedDict()
 
     def coerce(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The variables as the schema types them; raises GraphRefusals that name each wrong one."""
         if not self.node.variable_definitions:
             return {}
+        if self.scalars is not None:
+            quick = self._coerce_scalars(self.scalars, raw)
+            if quick is not None:
+                return quick
         coerced = get_variable_values(self.schema, self.node.variable_definitions, dict(raw))
         if isinstance(coerced, list):
             raise GraphRefusals([bad_input(e.message) for e in coerced])
         return _plain(coerced)
+
+    def _scalars(self) -> tuple[tuple[str, type, bool], ...] | None:
+        """(name, Python type, required) of each variable, where all are plain scalars without defaults."""
+        found = []
+        for definition in self.node.variable_definitions or ():
+            kind, required = definition.type, isinstance(definition.type, NonNullTypeNode)
+            if isinstance(kind, NonNullTypeNode):
+                kind = kind.type
+            if not isinstance(kind, NamedTypeNode) or definition.default_value is not None:
+                return None
+            python = _PLAIN_SCALARS.get(kind.name.value)
+            if python is None:
+                return None
+            found.append((definition.variable.name.value, python, required))
+        return tuple(found)
+
+    @staticmethod
+    def _coerce_scalars(scalars: tuple[tuple[str, type, bool], ...], raw: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The variables when each is at once what it should be; None leaves the judgement to graphql-core."""
+        found: dict[str, Any] = {}
+        for name, python, required in scalars:
+            if name in raw:
+                value = raw[name]
+                if value is None:
+                    if required:
+                        return None
+                elif type(value) is not python or (isinstance(value, int) and not -(2**31) <= value < 2**31):
+                    return None
+                found[name] = value
+            elif required:
+                return None
+        return found
 
     def baked(self, variables: Mapping[str, Any]) -> tuple[Any, ...]:
         """The part of the variables that decides the SQL; equal tuples share a plan."""

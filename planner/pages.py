@@ -118,7 +118,7 @@ def plain(
     outer: FromClause | None = None,
 ) -> Select[Any]:
     """One scan in sort order, or two one after the other. ``outer``: what the page is correlated to."""
-    limit = literal_column(str(page.size + 1))
+    limit: ColumnElement[int] = literal_column(str(page.size + 1))
     scans = [
         select(*columns)
         .select_from(table)

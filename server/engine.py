@@ -14,7 +14,7 @@ import structlog
 from graphql import GraphQLSchema, OperationType
 
 from authz.grants import Grants
-from authz.principal import Principal
+from authz.principal import Principal, PrincipalKind
 from planner.assemble import Graph
 from planner.compile import compile_plan
 from planner.errors import FieldFailure, GraphRefusal, GraphRefusals
@@ -70,6 +70,8 @@ class Engine:
         operation = request.operation
         variables = operation.coerce(request.variables)
         plan = self.plan(door, context.principal, operation, variables)
+        if plan.introspection and context.principal.kind is PrincipalKind.ANONYMOUS:
+            raise GraphRefusal("UNAUTHENTICATED", "Log in to read the schema.")
         execution = Execution(plan, variables, context, context.reader)
         try:
             if operation.kind is OperationType.QUERY:

@@ -171,7 +171,8 @@ class GraphQLEndpoint:
             known = principal.kind is not PrincipalKind.ANONYMOUS
             request = await self.request(door, payload, method=method, remember=known)
             context = self.context(door, principal, _origin(scope, headers, request_id))
-            return await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
+            answer: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
+            return answer
         except GraphRefusals as error:
             if _only_forbidden(error) and not headers.get(b"authorization"):
                 raise unauthenticated() from None
@@ -269,7 +270,7 @@ class GraphQLEndpoint:
 
     async def _remembered(self, key: str) -> str | None:
         try:
-            found = await self.runtime.redis.get(key)
+            found: bytes | None = await self.runtime.redis.get(key)  # type: ignore[assignment]
         except redis.RedisError:
             return None
         return None if found is None else found.decode()
@@ -328,7 +329,7 @@ def bad_request(message: str) -> GraphRefusal:
     return GraphRefusal("BAD_REQUEST", message)
 
 
-def _object(text: bytes, name: str) -> Any:
+def _object(text: bytes, name: str) -> dict[str, Any]:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:

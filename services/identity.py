@@ -291,14 +291,19 @@ def check_grantable(work: Work, roles: Sequence[str], tenant: Tenant) -> list[st
 
 
 def holds(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
-    """Whether everything that a role opens in a tenant is open to the principal too."""
+    """Whether everything that a role opens in a tenant is open to the principal too.
+
+    A role that opens nothing there, such as one that does not exist yet, is held by nobody.
+    """
     given = runtime.access.grants_of([role], path)
+    if given.reach == runtime.access.grants_of([], path).reach:
+        return False
     mine = principal.grants
     for (type_name, field, act), reach in given.reach.items():
         own = mine.reach_of(type_name, field, Act(act))
         if own is None or not within(reach, own | _implied(own)):
             return False
-    return bool(given.reach)
+    return True
 
 
 def _implied(reach: Reach) -> Reach:

@@ -379,7 +379,7 @@ class _Walk:
         self.entities = caller.oracle.graph.registry.entities
         self.fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
         (self.operation,) = (d for d in document.definitions if isinstance(d, OperationDefinitionNode))
-        coerced = get_variable_values(self.schema, self.operation.variable_definitions, dict(variables))
+        coerced = get_variable_values(self.schema, self.operation.variable_definitions or (), dict(variables))
         assert isinstance(coerced, VariableValues)
         self.variables = coerced
         self.places: dict[str, set[tuple[str, ...]]] = {}
@@ -485,6 +485,7 @@ ROOT = _Root()
 
 
 def _code(error: GraphQLError) -> str:
+    print("ORACLE", repr(error.original_error), error)
     return getattr(error.original_error, "code", None) or "INTERNAL"
 
 

@@ -6,6 +6,7 @@ data stands in an answer.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,8 +20,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stdnum import luhn
 
 from authz.principal import system
-from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier
-from models.identity import ApiKey, Department, EndUser, LoginMethod, LoginOutcome, LoginRecord
+from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
+from models.identity import (
+    ApiKey,
+    Department,
+    EndUser,
+    LoginMethod,
+    LoginOutcome,
+    LoginRecord,
+    LoginSession,
+    Role,
+    RolePolicy,
+    StaffAccount,
+)
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -32,7 +44,16 @@ from models.sim import (
     SimStatusChange,
     SimType,
 )
-from models.system import Task, TaskKind, TaskRefusal, TaskStatus
+from models.system import (
+    IdempotentResult,
+    OperationRecord,
+    OutboxEvent,
+    StoredFile,
+    Task,
+    TaskKind,
+    TaskRefusal,
+    TaskStatus,
+)
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantKind
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
@@ -265,3 +286,47 @@ async def _cards(session: AsyncSession, world: World, number: int, name: str, te
             session.add(SimPackageBinding(**owner, sim_card_id=card.id, package_id=card.package_id))
     session.add(SimEndUserBinding(**owner, sim_card_id=made[1].id, end_user_id=world.end_users[name].id))
     await session.flush()
+
+
+async def mark_the_rest(world: World) -> None:
+    """Gives every tenant marked rows in the tables that `sow` leaves empty or to the platform alone."""
+    database = world.client.application.runtime.database
+    async with database.transaction(system("marks")) as session:
+        for account in await session.scalars(select(StaffAccount)):
+            name = next(n for n, tenant in world.tenants.items() if tenant.id == account.tenant_id)
+            account.name = f"{account.login} {mark(name)}"
+            session.add(
+                LoginSession(
+                    tenant_id=account.tenant_id, tenant_path=account.tenant_path, key=uuid.uuid4(),
+                    account_id=account.id, door=ACTORS[account.login].door, refresh_hash=b"never given out",
+                    expires_at=datetime.now(UTC) + timedelta(days=1), user_agent=f"Browser {mark(name)}",
+                )
+            )
+        for name, tenant in world.tenants.items():
+            owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+            role = Role(**owner, name=f"Role {mark(name)}")
+            session.add_all(
+                [
+                    role,
+                    Outlet(
+                        **owner, name=f"Kiosk {mark(name)}", province="江苏", outlet_type=OutletType.CMCC_OUTLET,
+                        contact_name=mark(name),
+                    ),
+                    Supplier(
+                        **owner, supplier_type=SupplierType.DISTRIBUTOR, name=f"Supplier {mark(name)}",
+                        interface_name="manual", remark=mark(name),
+                    ),
+                    StoredFile(**owner, sha256="0" * 64, name=f"{mark(name)}.xlsx", content_type="text/plain", size=0),
+                    OperationRecord(
+                        **owner, request_id=mark(name), door="agent", mutation=f"mutation of {mark(name)}",
+                        arguments={"mark": mark(name)}, outcome="SUCCEEDED", duration_ms=1,
+                    ),
+                    OutboxEvent(**owner, topic=mark(name), payload={"mark": mark(name)}, sent_at=datetime.now(UTC)),
+                    IdempotentResult(
+                        **owner, caller=mark(name), mutation="none", idempotency_key=mark(name), request_digest=b"",
+                    ),
+                ]
+            )
+            await session.flush()
+            session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
+    await world.client.application.runtime.access.changed(policies=True)
