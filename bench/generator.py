@@ -63,9 +63,8 @@ class Connection(asyncio.Protocol):
             self._send()
 
 
-async def run(port: int, requests: Path, seconds: float) -> None:
-
-    prepared = itertools.cycle([_raw(line) for line in requests.read_text().splitlines()])
+async def run(port: int, lines: list[str], seconds: float) -> None:
+    prepared = itertools.cycle([_raw(line) for line in lines])
     times: list[float] = []
     made: list[Connection] = []
 
@@ -90,4 +89,4 @@ async def run(port: int, requests: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(run(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))
+    uvloop.run(run(int(sys.argv[1]), Path(sys.argv[2]).read_text().splitlines(), float(sys.argv[3])))

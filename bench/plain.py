@@ -76,17 +76,17 @@ class SimCard:
     tenant_key: strawberry.Private[int]
 
     @strawberry.field
-    async def package(self, info: Info[Context, None]) -> DataPackage | None:
+    async def package(self, info: Info) -> DataPackage | None:
         if self.package_key is None:
             return None
         return await info.context.packages.load(self.package_key)
 
     @strawberry.field
-    async def holder(self, info: Info[Context, None]) -> Tenant | None:
+    async def holder(self, info: Info) -> Tenant | None:
         return await info.context.tenants.load(self.tenant_key)
 
     @strawberry.field
-    async def status_changes(self, info: Info[Context, None], first: int) -> SimStatusChangeConnection:
+    async def status_changes(self, info: Info, first: int) -> SimStatusChangeConnection:
         return SimStatusChangeConnection(nodes=await info.context.changes.load((int(self.id), first)))
 
     @classmethod
@@ -140,9 +140,7 @@ class Tenant:
     name: str
 
     @strawberry.field
-    async def sim_cards(
-        self, info: Info[Context, None], first: int, after: strawberry.ID | None = None
-    ) -> SimCardConnection:
+    async def sim_cards(self, info: Info, first: int, after: strawberry.ID | None = None) -> SimCardConnection:
         rows = await info.context.cards.load((int(self.id), first, int(after or 0)))
         return SimCardConnection(rows=rows, first=first)
 
@@ -217,7 +215,7 @@ def _inside(column: Any, caller: Caller) -> Any:
 @strawberry.type
 class Query:
     @strawberry.field
-    async def sim_card(self, info: Info[Context, None], id: strawberry.ID) -> SimCard | None:
+    async def sim_card(self, info: Info, id: strawberry.ID) -> SimCard | None:
         card = models.sim.SimCard
         async with Session() as session:
             row = await session.scalar(
@@ -226,9 +224,7 @@ class Query:
         return None if row is None else SimCard.of(row)
 
     @strawberry.field
-    async def sim_cards(
-        self, info: Info[Context, None], first: int, after: strawberry.ID | None = None
-    ) -> SimCardConnection:
+    async def sim_cards(self, info: Info, first: int, after: strawberry.ID | None = None) -> SimCardConnection:
         card = models.sim.SimCard
         async with Session() as session:
             rows = await session.scalars(
@@ -240,7 +236,7 @@ class Query:
         return SimCardConnection(rows=rows.all(), first=first)
 
     @strawberry.field
-    async def tenant(self, info: Info[Context, None], id: strawberry.ID) -> Tenant | None:
+    async def tenant(self, info: Info, id: strawberry.ID) -> Tenant | None:
         tenant = models.tenancy.Tenant
         async with Session() as session:
             row = await session.scalar(
@@ -249,9 +245,7 @@ class Query:
         return None if row is None else Tenant.of(row)
 
     @strawberry.field
-    async def tenants(
-        self, info: Info[Context, None], first: int, after: strawberry.ID | None = None
-    ) -> TenantConnection:
+    async def tenants(self, info: Info, first: int, after: strawberry.ID | None = None) -> TenantConnection:
         tenant = models.tenancy.Tenant
         async with Session() as session:
             rows = await session.scalars(
@@ -264,7 +258,7 @@ class Query:
 
 
 class Application(GraphQL[Context, None]):
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
         return Context(CALLERS[request.headers["authorization"]])
 
 

@@ -17,6 +17,10 @@ from bench.services import Place
 CHECKED = 40
 """Requests of each operation whose answers must be the same everywhere before anything is timed."""
 WARMING_SECONDS = 1.0
+LEAST_REQUESTS = 200
+"""A measure of a slow contender is longer, so that the requests under way at its end do not matter ..."""
+LONGEST_SECONDS = 20.0
+"""... up to a point."""
 
 
 def middle(measures: list[Measure]) -> Measure:
@@ -48,12 +52,14 @@ def timed(
     """By operation and by the place of a server in the list: medians of interleaved rounds."""
     found: dict[str, dict[int, Measure]] = {}
     for operation in operations:
+        lengths = []
         for server in servers:
-            server.measure(operation, WARMING_SECONDS, place.postmaster)
+            rate = server.measure(operation, WARMING_SECONDS, place.postmaster).requests_per_second
+            lengths.append(min(max(seconds, LEAST_REQUESTS / max(rate, 1.0)), max(seconds, LONGEST_SECONDS)))
         taken: dict[int, list[Measure]] = {n: [] for n in range(len(servers))}
         for _ in range(rounds):
             for n, server in enumerate(servers):
-                taken[n].append(server.measure(operation, seconds, place.postmaster))
+                taken[n].append(server.measure(operation, lengths[n], place.postmaster))
         found[operation] = {n: middle(measures) for n, measures in taken.items()}
     return found
 
@@ -84,7 +90,7 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
                     f"{m.p99:.1f}",
                     f"{m.server_cpu:.2f}",
                     f"{m.postgres_cpu:.2f}",
-                ]  # fmt: skip
+                ]
             )
     print()
     for operation, title in TITLES.items():

@@ -76,13 +76,17 @@ class TenantOwned:
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Any, ...]:
         table = cls.__tablename__  # type: ignore[attr-defined]
-        return (
-            ForeignKeyConstraint(
+        if issubclass(cls, LogEntry):
+            owner = ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=f"fk_{table}_tenant")
+        else:
+            owner = ForeignKeyConstraint(
                 ["tenant_id", "tenant_path"],
                 ["tenant.id", "tenant.path"],
                 onupdate="CASCADE",
                 name=f"fk_{table}_tenant",
-            ),
+            )
+        return (
+            owner,
             Index(f"ix_{table}_tenant_id_id", "tenant_id", "id"),
             Index(f"ix_{table}_tenant_path", "tenant_path"),
             *cls.__constraints__,
@@ -110,6 +114,11 @@ class Personal:
 
 class AppendOnly:
     """History: the application may insert and read, never change or remove."""
+
+
+class LogEntry(AppendOnly, TenantOwned):
+    """What happened at a time and place: it keeps the path that its tenant had then, and stays behind when a
+    branch moves, with those who were responsible."""
 
 
 def table_of(model: type[Base]) -> Table:

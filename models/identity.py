@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
 
-from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
+from models.base import Base, LogEntry, TenantOwned, Timestamped, stored_enum
 from models.tenancy import Tenant
 
 
@@ -169,7 +169,7 @@ class LoginSession(TenantOwned, Base):
     account: Mapped[StaffAccount] = relationship(lazy="raise")
 
 
-class LoginRecord(AppendOnly, TenantOwned, Base):
+class LoginRecord(LogEntry, Base):
     """The log of logins, successful or not (S1-28). An unknown account's attempt belongs to the platform."""
 
     __tablename__ = "login_record"

@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueCo
 from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
+from models.base import AppendOnly, Base, LogEntry, TenantOwned, Timestamped, stored_enum
 from models.identity import StaffAccount
 
 
@@ -77,7 +77,7 @@ class TaskRefusal(AppendOnly, TenantOwned, Base):
     task: Mapped[Task] = relationship(lazy="raise")
 
 
-class OperationRecord(AppendOnly, TenantOwned, Base):
+class OperationRecord(LogEntry, Base):
     """One mutation: who did what through which door, how long it took and how it ended; secrets redacted."""
 
     __tablename__ = "operation_record"

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class GraphRefusal(Exception):
     """The operation is refused as a whole: nothing has run."""
 
-    def __init__(self, code: str, message: str, *, path: Sequence[str | int] | None = None, **extensions: Any) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        path: Sequence[str | int] | None = None,
+        locations: Sequence[Mapping[str, int]] | None = None,
+        **extensions: Any,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.path = list(path) if path else None
+        self.locations = locations
         self.extensions = extensions
 
     def formatted(self) -> dict[str, Any]:
         error: dict[str, Any] = {"message": self.message}
+        if self.locations:
+            error["locations"] = self.locations
         if self.path:
             error["path"] = self.path
         error["extensions"] = {"code": self.code, **self.extensions}

@@ -62,7 +62,7 @@ class Parameters:
         if name is None:
             name = self._names[key] = f"p{len(self._names)}"
             self._sources[name] = source
-        return bindparam(name, type_=kind)
+        return bindparam(name, type_=kind, required=False)
 
     def _keep(self, value: Any) -> str:
         name = f"c{len(self._space)}"
@@ -109,11 +109,11 @@ class Parameters:
 
     def compile(self, statement: Select[Any], function: str) -> tuple[str, str]:
         """(SQL, source of the function that fills its parameters from K, V and P)."""
-        compiled = statement.compile(dialect=DIALECT)
+        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
         order: Sequence[str] = compiled.positiontup or ()
         # what is not a parameter of ours is a constant that SQLAlchemy bound by itself
         values = "".join(
-            (self._sources[name] if name in self._sources else self._keep(compiled.params[name])) + ", "
+            (self._sources[name] if name in self._sources else self._keep(_constant(compiled.params[name]))) + ", "
             for name in order
         )
         body = "\n".join([*self._prelude, f"    return ({values})"])
@@ -127,3 +127,7 @@ def stored_type(kind: Any) -> TypeEngine[Any]:
 
 def _member_name(member: enum.Enum) -> str:
     return member.name
+
+
+def _constant(value: Any) -> Any:
+    return _member_name(value) if isinstance(value, enum.Enum) else value

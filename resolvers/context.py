@@ -84,7 +84,8 @@ async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str
         payload = await _run(root, context, arguments, payload_type)
     except Refusal as refusal:
         outcome = refusal.code
-        error = UserError(refusal.code, refusal.field, refusal.message(context.principal.language))  # type: ignore[call-arg]
+        message = refusal.message(context.principal.language)
+        error = UserError(code=refusal.code, field=refusal.field, message=message)
         payload = _refused(payload_type, [error])
     except Exception:
         outcome = "INTERNAL"

@@ -129,6 +129,8 @@ async def import_sim_cards(ctx: Context, file: Upload) -> ImportTaskPayload:
     """
 
     upload: Any = file
+    if not hasattr(upload, "read"):
+        raise Refusal("FILE_REQUIRED", "file")
 
     async def chunks() -> AsyncIterator[bytes]:
         while chunk := await upload.read(CHUNK):

@@ -285,7 +285,7 @@ class Caller:
         if declared.kind == "live":
             found = next(
                 self.oracle.live[base.__name__, declared.python_name](row.values)
-                for base in entity.type.__mro__
+                for base in entity.declared.__mro__
                 if (base.__name__, declared.python_name) in self.oracle.live
             )
             if isinstance(found, Exception):
@@ -485,7 +485,6 @@ ROOT = _Root()
 
 
 def _code(error: GraphQLError) -> str:
-    print("ORACLE", repr(error.original_error), error)
     return getattr(error.original_error, "code", None) or "INTERNAL"
 
 

@@ -1,0 +1,597 @@
+"""Nobody ever sees another tenant's data, nor changes it, whatever they ask for.
+
+Every text of a tenant carries its mark, ``«north»``. All that a frontend ships and operations generated from the
+schema run as every caller there is, fed with ids, numbers and cursors of tenants out of reach; no foreign mark, id,
+count or cursor may come back, and no foreign row may change.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import pytest
+from graphql import (
+    ArgumentNode,
+    DocumentNode,
+    FieldNode,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    ListValueNode,
+    NameNode,
+    NonNullTypeNode,
+    ObjectValueNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    StringValueNode,
+    ValueNode,
+    get_named_type,
+    print_ast,
+    type_from_ast,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis_graphql import mutations, nodes, queries
+
+from authz.coordinates import Act
+from authz.grants import Grants
+from authz.principal import ROOT_PATH, Principal, PrincipalKind
+from authz.scopes import Scope
+from models.security import mapped_tables
+from planner.errors import GraphRefusal, GraphRefusals
+from planner.ids import encode_id
+from planner.introspection import visible_schema
+from planner.mapping import registry
+from server.app import the_graph
+from server.authentication import SCHEME, sign
+from server.engine import Request, refusals_of
+from server.http import RateLimit
+from services.runtime import Origin
+from tests.support.world import ACTORS, PARTNER_SECRET, World, mark_the_rest
+
+MARK = re.compile(r"«([^»]*)»")
+GLOBAL_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{16}\b")
+PUBLISHED = "data_package"
+"""The platform publishes it to everybody."""
+PAGE = 50
+GENERATED = settings(
+    max_examples=15,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who asks: an account, ``key of`` a tenant's partner, or a ``person`` that a tenant serves."""
+
+    name: str
+    kind: PrincipalKind
+    door: str
+    role: str
+    tenant: str
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+    @property
+    def is_customer(self) -> bool:
+        return self.door != "admin"
+
+
+BRANCHES = ("acme", "north", "north-east", "coast", "south", "south-west")
+STAFF = [Caller(a.account, PrincipalKind.STAFF, a.door, a.role, a.tenant) for a in ACTORS.values()]
+KEYS = [Caller(f"key of {t}", PrincipalKind.API_KEY, "partner", "partner", t) for t in ("acme", "north", "north-east")]
+PEOPLE = [Caller(f"person of {t}", PrincipalKind.END_USER, "wechat", "end_user", t) for t in ("north", "coast")]
+CALLERS = [*STAFF, *KEYS, *PEOPLE]
+CUSTOMERS = [caller for caller in CALLERS if caller.is_customer]
+
+
+def every(callers: Sequence[Caller]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("caller", callers, ids=str)
+
+
+@dataclass
+class Marked:
+    """The world, what is stored in it, and whose each row is."""
+
+    world: World
+    rows: dict[str, list[asyncpg.Record]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    """The tenant of every row that has a global id; its published rows are left out."""
+    iccids: frozenset[str] = frozenset()
+
+    async def ask(self, caller: Caller, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The whole response, as the caller gets it."""
+        client = self.world.client
+        client.application.endpoint.rates = RateLimit()
+        if caller.kind is PrincipalKind.END_USER:
+            return await self._answer(caller, query, variables or {})
+        body = json.dumps({"query": query, "variables": variables or {}}).encode()
+        headers = {"content-type": "application/json", "accept-language": "en"}
+        path = f"/{caller.door}/graphql"
+        if caller.kind is PrincipalKind.STAFF:
+            headers["authorization"] = f"Bearer {await self.world.token(caller.name)}"
+        else:
+            timestamp, nonce = str(int(time.time())), uuid.uuid4().hex
+            signature = sign(PARTNER_SECRET, "POST", path, timestamp, nonce, body)
+            headers["authorization"] = (
+                f"{SCHEME} Credential=tk_{caller.tenant}, Timestamp={timestamp}, Nonce={nonce}, Signature={signature}"
+            )
+        answer = await client.http.post(path, content=body, headers=headers)
+        assert answer.status_code < 500, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def grants(self, caller: Caller) -> Grants:
+        path = ROOT_PATH if caller.kind is PrincipalKind.END_USER else self.world.tenants[caller.tenant].path
+        return self.world.client.application.runtime.access.grants_of([caller.role], path)
+
+    async def _answer(self, caller: Caller, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """As an end user, whose login is not built yet: put straight to the engine."""
+        application = self.world.client.application
+        door = application.doors["wechat"]
+        principal = Principal(
+            PrincipalKind.END_USER,
+            "wechat",
+            self.grants(caller),
+            end_user_id=self.world.end_users[caller.tenant].id,
+            roles=("end_user",),
+            language="en",
+        )
+        try:
+            document = application.engine.documents["wechat"].get(query)
+            request = Request(document, document.operation(None), variables)
+            context = application.endpoint.context(door, principal, Origin(request_id="test"))
+            return await application.engine.answer(request, context)
+        except (GraphRefusal, GraphRefusals) as refused:
+            return {"errors": refusals_of(refused, "test")}
+
+    # -- what a caller may see ----------------------------------------------------------------------------
+
+    def visible(self, caller: Caller) -> set[str]:
+        """The tenants whose data a caller may see any of."""
+        return {caller.tenant} if caller.kind is PrincipalKind.END_USER else self.world.below(caller.tenant)
+
+    def own_ids(self, caller: Caller) -> set[str]:
+        """The global ids that a caller may ever be given."""
+        if caller.kind is PrincipalKind.END_USER:
+            person = self.world.end_users[caller.tenant].id
+            cards = [row["id"] for row in self.rows["sim_card"] if row["end_user_id"] == person]
+            return {encode_id("eus", person), *(encode_id("sim", card) for card in cards)}
+        visible = self.visible(caller)
+        return {id for id, owner in self.owners.items() if owner in visible}
+
+    def foreign_ids(self, caller: Caller, prefix: str) -> list[str]:
+        """Ids of a type that a caller must never be given; for the platform, which sees all, any ids."""
+        own = set() if caller.tenant == "platform" else self.own_ids(caller)
+        return [id for id in self.owners if id.startswith(f"{prefix}_") and id not in own]
+
+    def reached(self, caller: Caller, entity: str, prefix: str) -> set[str]:
+        """The ids of all rows of a type that the caller's grant opens, worked out from the stored rows alone."""
+        grants, tenant = self.grants(caller), self.world.tenants[caller.tenant]
+        account = next((r["id"] for r in self.rows["staff_account"] if r["login"] == caller.name), None)
+        person = self.world.end_users[caller.tenant].id if caller.kind is PrincipalKind.END_USER else None
+        found = set()
+        for row in self.rows[registry.by_prefix[prefix].table.name]:
+            name = row["kind"].title() if prefix == "ten" else entity
+            path = row["path"] if prefix == "ten" else row["tenant_path"]
+            owner = row["id"] if prefix == "ten" else row["tenant_id"]
+            mine = {
+                "acc": lambda r: r["id"] == account,
+                "ses": lambda r: r["account_id"] == account,
+                "lgr": lambda r: r["account_id"] == account,
+                "eus": lambda r: r["id"] == person,
+                "sim": lambda r: r["end_user_id"] == person,
+            }
+            opens = {
+                Scope.ALL: True,
+                Scope.SUBTREE: person is None and path.startswith(tenant.path),
+                Scope.TENANT: person is None and owner == tenant.id,
+                Scope.ANCESTORS: tenant.path.startswith(path),
+                Scope.SELF: prefix in mine and (account or person) is not None and mine[prefix](row),
+            }
+            if any(opens[scope] for scope in grants.reach_of(name, "id", Act.READ) or ()):
+                found.add(encode_id(prefix, row["id"]))
+        return found
+
+    def check(self, caller: Caller, answer: Mapping[str, Any], asked: object) -> None:
+        """Nothing in the answer belongs to somebody out of the caller's reach."""
+        text = json.dumps(answer, ensure_ascii=False)
+        text += "".join(cursor_texts(answer))
+        foreign = set(MARK.findall(text)) - self.visible(caller)
+        assert not foreign, (str(caller), foreign, asked, text)
+        given_out = set(GLOBAL_ID.findall(json.dumps(answer.get("data")))) & set(self.owners)
+        assert given_out <= self.own_ids(caller), (str(caller), given_out - self.own_ids(caller), asked, text)
+        if caller.is_customer:
+            real = [number for number in self.iccids if number in text]
+            assert not real, (str(caller), real, asked, text)
+        assert '"INTERNAL"' not in text, (str(caller), asked, text)
+
+    # -- what is stored -----------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        self.rows = {table.name: await self.world.sql(f"SELECT * FROM {table.name}") for _, table in mapped_tables()}
+        names = {tenant.id: name for name, tenant in self.world.tenants.items()}
+        for prefix, entity in registry.by_prefix.items():
+            if entity.table.name != PUBLISHED:
+                for row in self.rows[entity.table.name]:
+                    self.owners[encode_id(prefix, row["id"])] = names[row["id" if prefix == "ten" else "tenant_id"]]
+        self.iccids = frozenset(row["iccid"] for row in self.rows["sim_card"])
+
+    async def foreign_rows(self, caller: Caller) -> dict[str, list[str]]:
+        """Every row outside the caller's branch, as it is stored."""
+        path = self.world.tenants[caller.tenant].path
+        found = {}
+        for _, table in mapped_tables():
+            column = "path" if table.name == "tenant" else "tenant_path"
+            rows = await self.world.sql(
+                f"SELECT to_jsonb(t)::text AS row FROM {table.name} t WHERE NOT starts_with({column}, $1) ORDER BY id",
+                path,
+            )
+            found[table.name] = [row["row"] for row in rows]
+        return found
+
+
+def cursor_texts(answer: object) -> Iterator[str]:
+    """What stands inside the cursors of an answer."""
+    if isinstance(answer, Mapping):
+        for key, value in answer.items():
+            if "cursor" in key.lower() and isinstance(value, str):
+                yield base64.urlsafe_b64decode(value).decode()
+            else:
+                yield from cursor_texts(value)
+    elif isinstance(answer, list):
+        for value in answer:
+            yield from cursor_texts(value)
+
+
+@pytest.fixture
+async def marked(world: World) -> Marked:
+    await mark_the_rest(world)
+    for account in ACTORS:
+        await world.token(account)
+    found = Marked(world)
+    await found.read()
+    return found
+
+
+async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> None:
+    """What is not marked could leak unseen: a new table must be added to the world."""
+    unmarked = {"tenant_closure", "role_assignment", "role_policy", "data_package"}
+    through_a_marked_row = {"sim_allocation", "sim_package_binding", "sim_end_user_binding"}
+    for name, rows in marked.rows.items():
+        marks = {mark for row in rows for mark in MARK.findall(str(dict(row)))}
+        if name in unmarked | through_a_marked_row:
+            assert rows, name
+        else:
+            assert marks == set(marked.world.tenants), name
+
+
+# -- shipped operations ---------------------------------------------------------------------------------------------
+
+
+def variations(marked: Marked, caller: Caller, operation: OperationDefinitionNode) -> Iterator[dict[str, Any]]:
+    """Values for an operation's variables that point out of the caller's reach."""
+    schema = the_graph().schema
+    definitions = operation.variable_definitions or ()
+    chosen: list[dict[str, Any]] = []
+    root = operation.selection_set.selections[0]
+    assert isinstance(root, FieldNode)
+    for definition in definitions:
+        name, type = definition.variable.name.value, type_from_ast(schema, definition.type)
+        named = get_named_type(type)
+        if named.name == "ID":
+            chosen += [{name: id} for prefix in registry.by_prefix for id in marked.foreign_ids(caller, prefix)[-1:]]
+        elif name in ("displayIccid", "imsi", "iccid"):
+            column = {"displayIccid": "display_iccid"}.get(name, name)
+            tenant = next(iter(set(BRANCHES) - marked.visible(caller)), "coast")
+            card = next(r for r in marked.rows["sim_card"] if r["tenant_id"] == marked.world.tenants[tenant].id)
+            chosen += [{name: card[column]}, {name: card["iccid"]}]
+        elif name == "filter":
+            assert isinstance(named, GraphQLInputObjectType)
+            chosen += [{name: filter} for filter in filters(marked, caller, named)]
+        elif isinstance(type, GraphQLNonNull) and isinstance(named, GraphQLInputObjectType):
+            return
+    if not any(isinstance(definition.type, NonNullTypeNode) for definition in definitions):
+        yield {}
+    for one in chosen:
+        yield one
+
+
+def filters(marked: Marked, caller: Caller, type: GraphQLInputObjectType) -> Iterator[dict[str, Any]]:
+    """Filters that ask for what is not the caller's, and for everything but what is."""
+    for name, given_field in type.fields.items():
+        comparison = get_named_type(given_field.type).name
+        if comparison == "IDComparison":
+            prefix = id_prefix(name, type.name.removesuffix("Filter"))
+            foreign = marked.foreign_ids(caller, prefix)[-5:]
+            yield {name: {"in": foreign}}
+            yield {"not": {name: {"in": [id for id in marked.owners if id.startswith(prefix)][:50]}}}
+        elif comparison == "StringComparison":
+            yield {name: {"contains": "«"}}
+            yield {"or": [{name: {"in": ["", *sorted(marked.iccids)[:3]]}}, {"not": {name: {"eq": "no such text"}}}]}
+
+
+def id_prefix(name: str, entity: str) -> str:
+    """The prefix of the ids that a filter or an argument of this name takes."""
+    known = {
+        "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
+        "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
+    }  # fmt: skip
+    entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
+    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten")
+    if name == "parent" and entity == "Department":
+        return "dep"
+    return known[name] if name in known else entities[entity]
+
+
+@every(CALLERS)
+async def test_no_shipped_operation_shows_what_is_foreign(marked: Marked, caller: Caller) -> None:
+    application = marked.world.client.application
+    asked = 0
+    for text in application.doors[caller.door].operations.values():
+        operation = application.engine.documents[caller.door].get(text).operation(None)
+        if operation.kind is not OperationType.QUERY:
+            continue
+        for variables in variations(marked, caller, operation.node):
+            marked.check(caller, await marked.ask(caller, text, variables), (text, variables))
+            asked += 1
+    assert asked >= 3
+
+
+@every(CALLERS)
+async def test_lists_and_counts_hold_exactly_what_is_within_reach(marked: Marked, caller: Caller) -> None:
+    schema = visible_schema(the_graph(), marked.grants(caller))
+    assert schema.query_type is not None
+    lists = 0
+    for name, definition in schema.query_type.fields.items():
+        entity = get_named_type(definition.type).name.removesuffix("Connection")
+        if entity == get_named_type(definition.type).name:
+            continue
+        before = await marked.ask(caller, f"{{ {name}(first: {PAGE}) {{ totalCount nodes {{ id }} }} }}")
+        found = before["data"][name]
+        prefix = id_prefix("", entity)
+        expected = marked.reached(caller, entity, prefix)
+        if name in ("customers", "agents"):
+            kinds = {"AGENT"} | ({"ENTERPRISE"} if name == "customers" else set())
+            expected &= {encode_id("ten", row["id"]) for row in marked.rows["tenant"] if row["kind"] in kinds}
+        assert {node["id"] for node in found["nodes"]} == expected, name
+        assert found["totalCount"] == len(expected), name
+        lists += 1
+    assert lists >= 1
+
+
+@every(CUSTOMERS)
+async def test_ids_of_others_find_nothing(marked: Marked, caller: Caller) -> None:
+    own, foreign = marked.own_ids(caller), sorted(set(marked.owners) - marked.own_ids(caller))
+    assert foreign
+    if not marked.grants(caller).allows("Query", "node", Act.READ):
+        answer = await marked.ask(caller, "query($id: ID!) { node(id: $id) { id } }", {"id": foreign[0]})
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["FORBIDDEN"]
+        return
+    several = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
+    for start in range(0, len(foreign), 100):
+        ids = foreign[start : start + 100]
+        assert await marked.ask(caller, several, {"ids": ids}) == {"data": {"nodes": [None] * len(ids)}}
+    one = foreign[len(foreign) // 2]
+    single = await marked.ask(caller, "query($id: ID!) { node(id: $id) { id } }", {"id": one})
+    assert single == {"data": {"node": None}}
+    mine = next(id for id in sorted(own) if id.startswith("sim_"))
+    assert await marked.ask(caller, several, {"ids": [mine]}) == {
+        "data": {"nodes": [{"__typename": "SimCard", "id": mine}]}
+    }
+
+
+@pytest.mark.parametrize("order", ["{field: ID}", "{field: ACTIVATED_AT}", "{field: ACTIVATED_AT, direction: DESC}"])
+async def test_a_cursor_of_others_opens_no_page(marked: Marked, order: str) -> None:
+    """The platform's cursors stand at foreign rows; behind and before them a customer finds its own rows only."""
+    query = (
+        f"query($after: String, $before: String, $first: Int, $last: Int) {{ simCards(orderBy: [{order}], "
+        "after: $after, before: $before, first: $first, last: $last) { totalCount edges { cursor node { id } } } }"
+    )
+    everything = (await marked.ask(CALLERS[0], query, {"first": 200}))["data"]["simCards"]["edges"]
+    assert len(everything) == len(marked.rows["sim_card"])
+    for caller in CUSTOMERS:
+        if caller.kind is PrincipalKind.END_USER and "ACTIVATED_AT" not in order:
+            continue
+        own = marked.reached(caller, "SimCard", "sim")
+        ranked = [edge["node"]["id"] for edge in everything]
+        for at in range(0, len(everything), 7):
+            cursor = everything[at]["cursor"]
+            for variables, expected in (
+                ({"first": PAGE, "after": cursor}, ranked[at + 1 :]),
+                ({"last": PAGE, "before": cursor}, ranked[:at]),
+            ):
+                page = (await marked.ask(caller, query, variables))["data"]["simCards"]
+                assert [edge["node"]["id"] for edge in page["edges"]] == [id for id in expected if id in own]
+                assert page["totalCount"] == len(own)
+
+
+# -- generated operations -------------------------------------------------------------------------------------------
+
+
+def whole(schema: GraphQLSchema, type: GraphQLObjectType | GraphQLInterfaceType, depth: int) -> str:
+    """A selection of all fields of a type, and of all that it leads to, so many steps deep."""
+    parts = ["__typename"]
+    for name, definition in type.fields.items():
+        of = get_named_type(definition.type)
+        if not isinstance(of, GraphQLObjectType | GraphQLInterfaceType):
+            parts.append(name)
+        elif of.name.endswith("Connection") and depth:
+            node = get_named_type(of.fields["nodes"].type)
+            assert isinstance(node, GraphQLObjectType | GraphQLInterfaceType)
+            page = f"totalCount pageInfo {{ startCursor endCursor }} nodes {{ {whole(schema, node, depth - 1)} }}"
+            parts.append(f"{name}(first: 8) {{ {page} }}")
+        elif not of.name.endswith("Connection") and (depth or of.name == "CarrierState"):
+            parts.append(f"{name} {{ {whole(schema, of, depth - 1)} }}")
+    if isinstance(type, GraphQLInterfaceType):
+        for concrete in schema.get_possible_types(type):
+            own = {name: kind for name, kind in concrete.fields.items() if name not in type.fields}
+            leaves = [name for name, kind in own.items() if not hasattr(get_named_type(kind.type), "fields")]
+            parts += [f"... on {concrete.name} {{ {' '.join(leaves)} }}"] if leaves else []
+    return " ".join(parts)
+
+
+@every(CALLERS)
+async def test_nothing_foreign_stands_in_anything_that_can_be_selected(marked: Marked, caller: Caller) -> None:
+    """Each root of the caller's schema with all of its fields, and all of theirs, and those of their targets."""
+    schema = visible_schema(the_graph(), marked.grants(caller))
+    assert schema.query_type is not None
+    answered = 0
+    for name, definition in schema.query_type.fields.items():
+        of = get_named_type(definition.type)
+        if not of.name.endswith("Connection"):
+            continue
+        assert isinstance(of, GraphQLObjectType)
+        node = get_named_type(of.fields["nodes"].type)
+        assert isinstance(node, GraphQLObjectType | GraphQLInterfaceType)
+        for depth in (2, 1, 0):
+            text = f"{{ {name}(first: 8) {{ totalCount edges {{ cursor node {{ {whole(schema, node, depth)} }} }} }} }}"
+            answer = await marked.ask(caller, text)
+            marked.check(caller, answer, text)
+            if "data" in answer:
+                answered += 1
+                break
+            assert {error["extensions"]["code"] for error in answer["errors"]} == {"LIMIT_EXCEEDED"}, answer
+        else:
+            pytest.fail(f"{name} exceeds the limits even without its relations")
+    assert answered >= 1
+
+
+SCALARS = {
+    "DateTime": st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-03T12:30:00+08:00"]).map(nodes.String),
+    "Decimal": st.sampled_from(["0", "1.50", "99999"]).map(nodes.String),
+}
+
+
+class Rewriter:
+    """Makes generated operations ask for what exists elsewhere: ids, numbers and marks of tenants out of reach."""
+
+    def __init__(self, marked: Marked, caller: Caller, schema: GraphQLSchema) -> None:
+        self.marked = marked
+        self.caller = caller
+        self.schema = schema
+        self.turn = 0
+        tenants = set(BRANCHES) - marked.visible(caller) or set(BRANCHES)
+        card = next(r for r in marked.rows["sim_card"] if r["tenant_id"] == marked.world.tenants[min(tenants)].id)
+        self.texts = ["«", f"«{min(tenants)}»", card["iccid"], card["display_iccid"], card["imsi"], card["msisdn"]]
+        self.foreign = {prefix: marked.foreign_ids(caller, prefix) or ["none"] for prefix in registry.by_prefix}
+        self.foreign["pkg"] = [encode_id("pkg", row["id"]) for row in marked.rows[PUBLISHED]]
+
+    def choose(self, options: Sequence[Any]) -> Any:
+        self.turn += 1
+        return options[zlib.crc32(f"{self.turn}".encode()) % len(options)]
+
+    def document(self, document: DocumentNode) -> str:
+        (operation,) = document.definitions
+        assert isinstance(operation, OperationDefinitionNode)
+        self.turn = zlib.crc32(print_ast(document).encode()) % 1000
+        root = self.schema.get_root_type(operation.operation)
+        assert root is not None
+        self.selections(operation.selection_set, root)
+        return print_ast(document)
+
+    def selections(self, given_set: SelectionSetNode, parent: GraphQLObjectType | GraphQLInterfaceType) -> None:
+        for node in given_set.selections:
+            if isinstance(node, InlineFragmentNode):
+                condition = node.type_condition
+                inner = parent if condition is None else self.schema.type_map[condition.name.value]
+                assert isinstance(inner, GraphQLObjectType | GraphQLInterfaceType)
+                self.selections(node.selection_set, inner)
+            elif isinstance(node, FieldNode) and node.name.value in parent.fields:
+                definition = parent.fields[node.name.value]
+                of = get_named_type(definition.type)
+                node.arguments = tuple(self.arguments(node.arguments, definition.args, of.name))
+                if node.selection_set is not None:
+                    assert isinstance(of, GraphQLObjectType | GraphQLInterfaceType)
+                    self.selections(node.selection_set, of)
+
+    def arguments(self, given_ones: Sequence[ArgumentNode], declared: Mapping[str, Any], of: str) -> list[ArgumentNode]:
+        entity = of.removesuffix("Connection").removesuffix("Payload")
+        if "orderBy" in declared:
+            kept = [a for a in given_ones if a.name.value == "filter" and self.choose([True, False])]
+            first = ArgumentNode(name=NameNode(value="first"), value=IntValueNode(value=self.choose(["1", "5", "20"])))
+        else:
+            kept = list(given_ones)
+            if declared and not any(isinstance(a.type, GraphQLNonNull) for a in declared.values()):
+                kept = kept[:1]
+            first = None
+        for argument in kept:
+            argument.value = self.value(argument.value, declared[argument.name.value].type, argument.name.value, entity)
+        return [*kept, first] if first else kept
+
+    def value(self, value: ValueNode, type: GraphQLInputType, name: str, entity: str) -> ValueNode:
+        named = get_named_type(type)
+        if isinstance(value, ListValueNode):
+            inner = type.of_type if isinstance(type, GraphQLNonNull) else type
+            assert isinstance(inner, GraphQLList)
+            value.values = tuple(self.value(item, inner.of_type, name, entity) for item in value.values[:3])
+            return value
+        if isinstance(value, ObjectValueNode) and isinstance(named, GraphQLInputObjectType):
+            for item in value.fields:
+                called = name if named.name.endswith("Comparison") else item.name.value
+                of = named.name.removesuffix("Filter") if named.name.endswith("Filter") else entity
+                item.value = self.value(item.value, named.fields[item.name.value].type, called, of)
+            return value
+        if named.name == "ID":
+            try:
+                prefix = id_prefix(name, entity)
+            except KeyError:
+                prefix = self.choose(sorted(self.foreign))
+            return StringValueNode(value=self.choose(self.foreign[prefix]))
+        if named.name == "String" and isinstance(value, StringValueNode):
+            return StringValueNode(value=self.choose(self.texts))
+        return value
+
+
+@every(CALLERS)
+@GENERATED
+@given(data=st.data())
+async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: Caller, data: st.DataObject) -> None:
+    schema = visible_schema(the_graph(), marked.grants(caller))
+    generated = queries(schema, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document)
+    text = Rewriter(marked, caller, schema).document(data.draw(generated))
+    marked.check(caller, await marked.ask(caller, text), text)
+
+
+HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword"}
+"""What takes no id, and ends the caller's own session or begins one."""
+
+
+@every([caller for caller in CUSTOMERS if caller.kind is not PrincipalKind.END_USER])
+@GENERATED
+@given(data=st.data())
+async def test_no_generated_mutation_touches_what_is_foreign(
+    marked: Marked, caller: Caller, data: st.DataObject
+) -> None:
+    schema = visible_schema(the_graph(), marked.grants(caller))
+    assert schema.mutation_type is not None
+    fields = sorted(set(schema.mutation_type.fields) - HARMLESS)
+    generated = mutations(
+        schema, fields=fields, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document
+    )
+    text = Rewriter(marked, caller, schema).document(data.draw(generated))
+    before = await marked.foreign_rows(caller)
+    answer = await marked.ask(caller, text)
+    assert await marked.foreign_rows(caller) == before, text
+    await marked.read()
+    marked.check(caller, answer, text)
