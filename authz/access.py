@@ -21,8 +21,9 @@ from sqlalchemy import func, select
 
 from authz.coordinates import Catalog
 from authz.grants import Grants, GrantsCache
-from authz.policies import Policies, PolicyLine, load_policies
+from authz.policies import Policies, PolicyError, PolicyLine, load_policies
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
+from authz.scopes import Scope
 from authz.session import Database
 from models.identity import (
     AccountStatus,
@@ -75,12 +76,27 @@ class Access:
                 .join(RolePolicy, RolePolicy.role_id == Role.id)
                 .where(Role.status == AccountStatus.ACTIVE)
             )
-            made = tuple(
-                PolicyLine.parse([f"role:{role}", f"{path}*", obj, act, scope, eft], source=f"role:{role}")
-                for role, path, obj, act, scope, eft in rows
-            )
+            made = [line for row in rows if (line := self._made_line(*row)) is not None]
         self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
         self._forget()
+
+    def _made_line(self, role: int, path: str, obj: str, act: str, scope: str, eft: str) -> PolicyLine | None:
+        """A line of a tenant-made role, held within its tenant's branch and away from what is confidential.
+
+        One that cannot be read, or asks for more, grants nothing, and does not harm the others.
+        """
+        name = f"role:{role}"
+        below = path != ROOT_PATH
+        if below and eft == "allow" and scope == Scope.ALL:
+            scope = Scope.SUBTREE
+        named = self.catalog.find(obj)
+        try:
+            if below and named is not None and named.confidential and eft == "allow":
+                raise PolicyError(f"{obj} is confidential")
+            return PolicyLine.parse([name, f"{path}*", obj, act, scope, eft], source=name)
+        except PolicyError as error:
+            log.error("a policy of a tenant-made role is not valid", role=name, error=str(error))
+            return None
 
     def grants_of(self, roles: Iterable[str], path: str) -> Grants:
         return self.grants.grants_of([ANYBODY, *roles], path or ROOT_PATH)
@@ -100,6 +116,7 @@ class Access:
         language: str,
     ) -> Principal | None:
         """The staff member behind an access token; None when the session, account or tenant has ended."""
+        generation = self.generation
         key = f"session:{session_key}:{language}"
         if (kept := self._kept(key)) is not None:
             return kept if kept.door == door else None
@@ -141,7 +158,7 @@ class Access:
             expires_at=expires_at,
             language=language,
         )
-        self._keep(key, principal)
+        self._keep(key, principal, generation)
         return principal
 
     async def principal_of_key(
@@ -200,7 +217,10 @@ class Access:
             return None
         return found[1]
 
-    def _keep(self, key: str, principal: Principal) -> None:
+    def _keep(self, key: str, principal: Principal, generation: int) -> None:
+        """Keeps what was read, unless something changed while it was being read."""
+        if generation != self.generation:
+            return
         if len(self._principals) >= KEPT_PRINCIPALS:
             self._principals.clear()
         self._principals[key] = (time.monotonic() + KEPT_SECONDS, principal)

@@ -76,7 +76,7 @@ class TenantOwned:
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Any, ...]:
         table = cls.__tablename__  # type: ignore[attr-defined]
-        if issubclass(cls, LogEntry):
+        if LogEntry in type.mro(cls):  # type: ignore[arg-type]
             owner = ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=f"fk_{table}_tenant")
         else:
             owner = ForeignKeyConstraint(
