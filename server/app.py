@@ -111,10 +111,9 @@ class _Sockets:
             asked = await self.endpoint.request(subject.door, request, method="WEBSOCKET")
             context = self.endpoint.context(subject.door, principal, Origin(ip=subject.ip, request_id="socket"))
             if asked.operation.kind.value == "subscription":
-                stream = engine.subscribe(asked, context)
+                stream = engine.subscribe(asked, context, subject.refresh)
                 try:
                     async for answer in stream:
-                        context.principal = await subject.refresh()
                         yield answer
                 finally:
                     await stream.aclose()  # type: ignore[attr-defined]

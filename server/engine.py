@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,9 @@ class Engine:
             data = {**(data or {}), **found}
         return _response(data, execution.state, context)
 
-    async def subscribe(self, request: Request, context: Context) -> AsyncIterator[dict[str, Any]]:
+    async def subscribe(
+        self, request: Request, context: Context, refresh: Callable[[], Awaitable[Principal]]
+    ) -> AsyncIterator[dict[str, Any]]:
         """The responses of a subscription, each planned anew for what the caller may see at that moment."""
         door = self.doors[context.door.name]
         operation = request.operation
@@ -99,8 +101,8 @@ class Engine:
         events = root.root.function(context, **(root.arguments(variables) if root.arguments else {}))
         try:
             async for value in events:
-                principal = context.principal
-                plan = self.plan(door, principal, operation, variables)
+                context.principal = await refresh()
+                plan = self.plan(door, context.principal, operation, variables)
                 execution = Execution(plan, variables, context, context.reader)
                 yield _response(await execution.answer({root.key: value}), execution.state, context)
         except Refusal as refusal:

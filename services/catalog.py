@@ -19,6 +19,8 @@ T = TypeVar("T", Supplier, DataPackage, Outlet)
 
 SUPPLIER_CONSTRAINTS = "uq_supplier_tenant_id_name"
 PACKAGE_CONSTRAINTS = "uq_data_package_tenant_id_code"
+PRICE_DECIMALS = 4
+"""What is stored of a price; one that is finer is refused, not rounded."""
 
 
 async def _found(work: Work, model: type[T], key: int, field: str = "id") -> T:
@@ -40,9 +42,7 @@ async def create_supplier(
     supplier = Supplier(
         tenant_id=tenant.id,
         tenant_path=tenant.path,
-        name=validation.text(name, "name"),
-        interface_name=validation.text(interface_name, "interfaceName", limit=64),
-        **values,
+        **_supplier({"name": name, "interface_name": interface_name, **values}),
     )
     work.session.add(supplier)
     async with told_apart(work.session, {SUPPLIER_CONSTRAINTS: ("name", supplier.name)}):
@@ -56,16 +56,22 @@ async def update_supplier(work: Work, key: int, changes: dict[str, Any]) -> Supp
     """Changes what is given and leaves the rest; a null API key is left as it is."""
     supplier = await _found(work, Supplier, key)
     api_key = changes.pop("api_key", None)
-    for name in ("name", "interface_name"):
-        if name in changes:
-            changes[name] = validation.text(changes[name], name)
-    for name, value in changes.items():
+    for name, value in _supplier(changes).items():
         setattr(supplier, name, value)
     if api_key is not None:
         supplier.api_key_encrypted = work.runtime.keys.encrypt(api_key, api_key_binding(supplier.id))
     async with told_apart(work.session, {SUPPLIER_CONSTRAINTS: ("name", supplier.name)}):
         await work.session.flush()
     return supplier
+
+
+def _supplier(values: dict[str, Any]) -> dict[str, Any]:
+    checks: dict[str, Callable[[Any], Any]] = {
+        "name": lambda v: validation.text(v, "name"),
+        "interface_name": lambda v: validation.text(v, "interfaceName", limit=64),
+        "remark": lambda v: validation.optional(v, "remark", limit=2_000),
+    }
+    return {name: checks[name](value) if name in checks else value for name, value in values.items()}
 
 
 def _check_package(volume: int | None, prices: dict[str, Decimal | None]) -> None:
@@ -76,7 +82,7 @@ def _check_package(volume: int | None, prices: dict[str, Decimal | None]) -> Non
             raise Refusal("INVALID", field)
         if price is not None and price < 0:
             raise Refusal("NEGATIVE", field)
-        if price is not None and price >= Decimal(10) ** 14:
+        if price is not None and (price >= Decimal(10) ** 14 or price != round(price, PRICE_DECIMALS)):
             raise Refusal("INVALID", field)
 
 

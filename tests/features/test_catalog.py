@@ -133,10 +133,10 @@ async def test_customers_do_not_hear_of_suppliers(shared_world: World) -> None:
             "{ dataPackages(first: 1) { nodes { supplier { name } } } }",
             f"{{ simCards(first: 1, filter: {{supplier: {{eq: \"{id}\"}}}}) {{ nodes {{ id }} }} }}",
             f"{{ dataPackages(first: 1, filter: {{supplier: {{eq: \"{id}\"}}}}) {{ nodes {{ id }} }} }}",
-            f"{{ node(id: \"{id}\") {{ ... on Supplier {{ name }} }} }}",
         ):
             assert await shared_world.codes(caller, query) == ["FORBIDDEN"], (caller, query)
-        assert await shared_world.data(caller, f"{{ node(id: \"{id}\") {{ id }} }}") == {"node": None}
+        for selection in ("id", "... on Supplier { name }"):
+            assert await shared_world.data(caller, f'{{ node(id: "{id}") {{ {selection} }} }}') == {"node": None}
 
 
 # -- data packages ------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ PROVED = {
     "outlets": "S0-39", "simCards": "S0-09", "importTasks": "S0-05", "endUsers": "S0-40",
 }
 ABSENT: dict[str, Any] = {
-    "ID": "", "String": "no such value", "Int": 987_654, "DateTime": "1999-01-01T00:00:00+00:00", "Decimal": "987654",
+    "ID": "", "String": "no such value", "Int": 98, "DateTime": "1999-01-01T00:00:00+00:00",
 }
 
 
@@ -387,20 +387,41 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize(("root", "field"), cases("filter", filters))
+FURNISHED_LATER = {(root, "phone") for root in ("agents", "customers", "tenants")} | {("staffAccounts", "department")}
+"""Filters of what the shared world leaves empty."""
+
+
+@pytest.mark.parametrize(
+    ("root", "field"), [case for case in cases("filter", filters) if tuple(case.values) not in FURNISHED_LATER]
+)
 async def test_every_filter_finds_what_it_says_and_nothing_else(shared_world: World, root: str, field: str) -> None:
+    await assert_filter_works(shared_world, root, field)
+
+
+@pytest.mark.parametrize(
+    ("root", "field"), [case for case in cases("filter", filters) if tuple(case.values) in FURNISHED_LATER]
+)
+async def test_every_filter_of_what_is_rarely_given(world: World, root: str, field: str) -> None:
+    await world.sql("UPDATE tenant SET phone = '0571 8888' || id WHERE id % 3 <> 0")
+    await world.sql(
+        "UPDATE staff_account a SET department_id = d.id FROM department d WHERE d.tenant_id = a.tenant_id AND a.id % 2 = 0"
+    )
+    await assert_filter_works(world, root, field)
+
+
+async def assert_filter_works(world: World, root: str, field: str) -> None:
     of = dict(lists("filter"))[root]
     comparison = get_named_type(of.fields[field].type)
     assert isinstance(comparison, GraphQLInputObjectType)
     kind = comparison.name.removesuffix("Comparison")
-    everything = await rows(shared_world, root, field)
+    everything = await rows(world, root, field)
     held = [value for _, value in everything if value is not None]
     assert held, "the world holds no example of this"
     example = sorted(held)[len(held) // 2]
 
     async def found(operator: str, value: Any) -> set[str]:
         asked = {field: {operator: [value] if operator == "in" else value}}
-        got = await rows(shared_world, root, field, ", filter: $filter", filter=asked, types={"filter": of.name})
+        got = await rows(world, root, field, ", filter: $filter", filter=asked, types={"filter": of.name})
         assert len({id for id, _ in got}) == len(got)
         return {id for id, _ in got}
 

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+
 from planner.ids import encode_id
 from server.app import Application, build
 from tests.conftest import Place
