@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from planner.errors import bad_input
 
-_SEPARATOR = "\x1f"
-_NULL = "\x00"
+SEPARATOR = "\x1f"
+NULL = "\x00"
 
 
 def order_tag(type_name: str, keys: Sequence[tuple[str, bool]]) -> str:
@@ -23,14 +23,14 @@ def order_tag(type_name: str, keys: Sequence[tuple[str, bool]]) -> str:
 
 
 def encode_cursor(tag: str, key: int, values: Sequence[str | None] = ()) -> str:
-    parts = [tag, f"{key:x}", *(_NULL if v is None else v for v in values)]
-    return urlsafe_b64encode(_SEPARATOR.join(parts).encode()).decode()
+    parts = [tag, f"{key:x}", *(NULL if v is None else v for v in values)]
+    return urlsafe_b64encode(SEPARATOR.join(parts).encode()).decode()
 
 
 def decode_cursor(text: str, tag: str, values: int) -> tuple[int, list[str | None]]:
     """(key, sort values as text) of a cursor of this order; anything else is BAD_USER_INPUT."""
     try:
-        found, key, *rest = urlsafe_b64decode(text.encode()).decode().split(_SEPARATOR)
+        found, key, *rest = urlsafe_b64decode(text.encode()).decode().split(SEPARATOR)
         number = int(key, 16)
     except (ValueError, Base64Error):
         raise bad_input("The cursor is malformed.") from None
@@ -38,4 +38,4 @@ def decode_cursor(text: str, tag: str, values: int) -> tuple[int, list[str | Non
         raise bad_input("The cursor belongs to another list or another order.")
     if not 0 < number < 1 << 63:
         raise bad_input("The cursor is malformed.")
-    return number, [None if v == _NULL else v for v in rest]
+    return number, [None if v == NULL else v for v in rest]

@@ -6,14 +6,14 @@ may reach is decided by scope, whatever id is asked for.
 
 from __future__ import annotations
 
-_MASK = (1 << 64) - 1
-_FACTOR = 0x9E3779B97F4A7C15
-_OFFSET = 0x7465726C6C6973AA
-_INVERSE = pow(_FACTOR, -1, 1 << 64)
+MASK = (1 << 64) - 1
+FACTOR = 0x9E3779B97F4A7C15
+OFFSET = 0x7465726C6C6973AA
+_INVERSE = pow(FACTOR, -1, 1 << 64)
 
 
 def encode_id(prefix: str, key: int) -> str:
-    return f"{prefix}_{(key * _FACTOR + _OFFSET) & _MASK:016x}"
+    return f"{prefix}_{(key * FACTOR + OFFSET) & MASK:016x}"
 
 
 def decode_id(text: str) -> tuple[str, int] | None:
@@ -25,7 +25,7 @@ def decode_id(text: str) -> tuple[str, int] | None:
         scrambled = int(digits, 16)
     except ValueError:
         return None
-    key = ((scrambled - _OFFSET) * _INVERSE) & _MASK
+    key = ((scrambled - OFFSET) * _INVERSE) & MASK
     if not 0 < key < 1 << 63 or encode_id(prefix, key) != text:
         return None
     return prefix, key

@@ -33,7 +33,7 @@ from graphql import (
 )
 from graphql.execution.values import get_variable_values
 
-from planner.cursor import _NULL, _SEPARATOR
+from planner.cursor import NULL, SEPARATOR
 from planner.errors import GraphRefusal, GraphRefusals, bad_input
 
 _PLAIN_SCALARS: dict[str, type] = {"ID": str, "String": str, "Int": int, "Boolean": bool}
@@ -177,13 +177,13 @@ def _skeleton(value: Any) -> Any:
     return value is not None
 
 
-def _cursor(value: Any) -> Any:
+def cursor_nulls(value: Any) -> Any:
     if value is None:
         return None
     from base64 import urlsafe_b64decode
 
     try:
-        return tuple(part == _NULL for part in urlsafe_b64decode(value.encode()).decode().split(_SEPARATOR)[2:])
+        return tuple(part == NULL for part in urlsafe_b64decode(value.encode()).decode().split(SEPARATOR)[2:])
     except ValueError:
         return ()
 
@@ -192,7 +192,7 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {
     "presence": _presence,
     "value": _value,
     "skeleton": _skeleton,
-    "cursor": _cursor,
+    "cursor": cursor_nulls,
 }
 
 

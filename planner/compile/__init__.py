@@ -1,0 +1,165 @@
+"""The compiler: a validated operation, a caller's grants and shape → a plan.
+
+Each selected field is authorised by its coordinate. To-ones are joined into their level, each to-many is one
+statement for all parents, and for each level a function is generated that builds the answer from its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from graphql import (
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    InlineFragmentNode,
+    OperationType,
+    SelectionSetNode,
+    get_named_type,
+    is_leaf_type,
+)
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Numeric,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+
+from authz.coordinates import Act
+from authz.grants import Grants
+from authz.principal import Shape
+from authz.scopes import Reach
+from models.base import Widespread
+from planner import filters, pages, scope
+from planner.arguments import Arguments, python_arguments
+from planner.assemble import Graph
+from planner.compile.values import Values
+from planner.cursor import encode_cursor
+from planner.errors import GraphRefusal, GraphRefusals, bad_input
+from planner.ids import FACTOR, MASK, OFFSET, decode_id
+from planner.mapping import Entity, Field, camel, snake
+from planner.operation import DocumentLimits, Operation, cursor_nulls
+from planner.parameters import Parameters
+from planner.plan import (
+    Leaf,
+    Level,
+    LiveField,
+    Plan,
+    Reference,
+    RootPlan,
+    ValueField,
+    ValueShape,
+    guard,
+    live_value,
+    serialise_value,
+)
+from planner.registry import QueryRoot
+
+INTROSPECTION = frozenset({"__schema", "__type"})
+
+
+def compile_plan(
+    graph: Graph,
+    operation: Operation,
+    grants: Grants,
+    shape: Shape,
+    variables: Mapping[str, Any],
+    limits: DocumentLimits,
+) -> Plan:
+    """Authorises, bounds and compiles. ``variables`` matter only where they are structural.
+
+    Raises GraphRefusals: FORBIDDEN for each field that is not granted, LIMIT_EXCEEDED, BAD_USER_INPUT.
+    """
+    return Compiler(graph, operation, grants, shape, variables, limits).compile()
+
+
+class Compiler(Values):
+    """Compiles one operation for one caller."""
+
+    def compile(self) -> Plan:
+        root_type = self.graph.schema.get_root_type(self.operation.kind)
+        assert root_type is not None
+        roots: list[RootPlan] = []
+        introspection: list[FieldNode] = []
+        for key, nodes in self.collect(root_type, [self.operation.node.selection_set]).items():
+            name = nodes[0].name.value
+            if name == "__typename":
+                roots.append(RootPlan(key, name, (key,), constant=root_type.name))
+            elif name in INTROSPECTION:
+                introspection += nodes
+            else:
+                roots.append(self.root(root_type, key, name, nodes))
+        if self.refusals:
+            raise GraphRefusals(list(self.refusals.values()))
+        if self.cost > self.limits.max_cost:
+            raise GraphRefusal(
+                "LIMIT_EXCEEDED",
+                f"The operation costs {self.cost}; at most {self.limits.max_cost} is allowed here.",
+                cost=self.cost,
+                limit=self.limits.max_cost,
+            )
+        source = "\n".join(self.source)
+        exec(source, self.space)  # noqa: S102 - generated above
+        for level in self.levels:
+            level.fill = self.space[f"fill{level.number}"]
+        for reference, type_name, number, name in self.references:
+            reference.levels[type_name] = (number, self.space[name])
+        for plan, name in self.builders:
+            plan.build = self.space[name]
+        return Plan(roots, len(self.levels), len(self.live), self.cost, source, tuple(self.used), introspection)
+
+    def root(self, root_type: GraphQLObjectType, key: str, name: str, nodes: list[FieldNode]) -> RootPlan:
+        first_level, first_live = len(self.levels), len(self.live)
+        path = (key,)
+        table = {
+            OperationType.QUERY: self.registry.queries,
+            OperationType.MUTATION: self.registry.mutations,
+            OperationType.SUBSCRIPTION: self.registry.subscriptions,
+        }[self.operation.kind]
+        registered = table[snake(name)]
+        act = Act.READ if self.operation.kind is OperationType.QUERY else Act.CALL
+        self.authorise(root_type.name, name, act, path, public=getattr(registered, "public", False))
+        definition = root_type.fields[name]
+        returned = get_named_type(definition.type)
+        plan = RootPlan(key, name, path, root=registered)
+        plan.nullable = not isinstance(definition.type, GraphQLNonNull)
+        if isinstance(registered, QueryRoot) and not registered.live:
+            arguments = self.arguments.of(definition, nodes[0])
+            statement = registered.function()
+            if registered.by:
+                entity = self.registry.entities[returned.name]
+                call = self.single(entity, statement, nodes, arguments, path)
+            else:
+                entity = self.registry.entities[returned.name.removesuffix("Connection")]
+                call = self.connection(entity, returned, nodes, arguments, path, None, statement, 1)[0]
+            self.source.append(f"def root{len(self.builders)}(S,p):\n return {call}\n")
+            self.builders.append((plan, f"root{len(self.builders)}"))
+        else:
+            plan.arguments = python_arguments(self.graph.strawberry, definition, nodes[0])
+            plan.shape = self.value_shape(definition.type, nodes, path)
+        plan.levels = self.levels[first_level:]
+        plan.live = self.live[first_live:]
+        return plan

@@ -1,0 +1,245 @@
+"""One row of an entity as an expression: columns, to-ones joined in, live fields."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    GraphQLField,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    get_named_type,
+)
+from sqlalchemy import (
+    Numeric,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+)
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+
+from authz.coordinates import Act
+from authz.scopes import Reach
+from planner import scope
+from planner.compile.authorisation import Selections
+from planner.compile.conditions import Conditions
+from planner.compile.rows import At, Columns, Needing, Parent
+from planner.ids import FACTOR, MASK, OFFSET
+from planner.mapping import Entity, Field
+from planner.plan import (
+    Leaf,
+    LiveField,
+    Reference,
+    ValueShape,
+    serialise_value,
+)
+
+
+class Entities(Conditions, ABC):
+    def object(
+        self, entity: Entity, at: At, sets: Selections, path: tuple[str, ...], where: str, many: int
+    ) -> tuple[str, bool]:
+        """(Python expression for one row, whether it can fail). ``where`` is the expression of its path."""
+        if not entity.interface:
+            return self.concrete(entity, at, sets, path, where, many)
+        discriminator = entity.discriminator
+        assert discriminator is not None
+        position = at.rows.column(f"{at.alias}.kind", at.need(discriminator))
+        parts: dict[str, str] = {}
+        fallible = False
+        for stored, name in entity.concrete.items():
+            if self.grants.reach_of(name, "id", Act.READ) is not None:
+                parts[stored], fails = self.concrete(self.registry.entities[name], at, sets, path, where, many)
+                fallible = fallible or fails
+        if len(parts) == len(entity.concrete) and len(set(parts.values())) == 1:
+            return next(iter(parts.values())), fallible
+        expression = "None"
+        for stored, part in parts.items():
+            expression = f"({part} if r[{position}]=={stored!r} else {expression})"
+        return expression, fallible
+
+    def concrete(
+        self, entity: Entity, at: At, sets: Selections, path: tuple[str, ...], where: str, many: int
+    ) -> tuple[str, bool]:
+        graphql_type = self.graph.schema.type_map[entity.name]
+        assert isinstance(graphql_type, GraphQLObjectType)
+        parts: list[str] = []
+        fallible = False
+        at.key = at.rows.column(f"{at.alias}.id", at.need(entity.table.c.id))
+        own = self.grants.reach_of(entity.name, "id", Act.READ)
+        for key, nodes in self.collect(graphql_type, sets).items():
+            name = nodes[0].name.value
+            if name == "__typename":
+                parts.append(f"{key!r}:{entity.name!r}")
+                continue
+            here = (*path, key)
+            reach = self.authorise(entity.name, name, Act.READ, here)
+            if name == "id":
+                parts.append(f"{key!r}:{_id_expression(entity.prefix, f'r[{at.key}]')}")
+                continue
+            declared = entity.fields[name]
+            nullable = not isinstance(graphql_type.fields[name].type, GraphQLNonNull)
+            narrowed = own is not None and bool(reach) and reach != own
+            if narrowed and not nullable:
+                raise TypeError(f"{entity.name}.{name} is granted on fewer rows than its type, so must be nullable")
+            if declared.kind in ("column", "computed"):
+                parts.append(f"{key!r}:{self.leaf(entity, declared, at, reach if narrowed else None)}")
+            elif declared.kind == "to_one":
+                part, fails = self.to_one(
+                    declared,
+                    at,
+                    self.below(nodes),
+                    here,
+                    f"{where}+({key!r},)",
+                    many,
+                    reach if narrowed else None,
+                )
+                fallible = fallible or fails
+                parts.append(f"{key!r}:{part}")
+            elif declared.kind == "to_many":
+                definition = graphql_type.fields[name]
+                assert declared.spec.by is not None
+                part, fails = self.connection(
+                    self.registry.entities[declared.target or ""],
+                    get_named_type(definition.type),
+                    nodes,
+                    self.arguments.of(definition, nodes[0]),
+                    here,
+                    Parent(at, declared.spec.by.property.columns[0], f"{where}+({key!r},)"),
+                    None,
+                    many,
+                )
+                fallible = fallible or fails
+                parts.append(f"{key!r}:{part}")
+            else:
+                fallible = True
+                definition = graphql_type.fields[name]
+                part = self.live_field(entity, declared, at, definition, nodes, here, f"{where}+({key!r},)")
+                parts.append(f"{key!r}:{part}")
+        return "{" + ",".join(parts) + "}", fallible
+
+    def leaf(self, entity: Entity, declared: Field, at: At, narrowed: Reach | None) -> str:
+        """A column or an expression, converted in SQL to what the answer shows."""
+        if declared.kind == "computed":
+            assert declared.spec.expression is not None
+            expression = declared.spec.expression(Needing(at))
+            kind = expression.type
+        else:
+            assert declared.column is not None
+            expression = at.need(declared.column)
+            kind = declared.column.type
+        if declared.spec.mask is not None and not self.unmasked(entity, declared):
+            expression = declared.spec.mask(expression)
+        if isinstance(kind, Numeric | UUID):
+            expression = cast(expression, Text)
+        elif isinstance(kind, INET):
+            expression = func.host(expression)
+        if narrowed is not None:
+            inside = scope.predicate(
+                entity.model, Columns(at), narrowed, self.shape, at.rows.parameters.principal, scope.Use.CHECK
+            )
+            expression = case((inside, expression), else_=null())
+        position = at.rows.column(f"{at.alias}.{declared.name}", expression)
+        if isinstance(kind, JSONB):
+            return f"(Fragment(r[{position}]) if r[{position}] is not None else None)"
+        return f"r[{position}]"
+
+    def to_one(
+        self,
+        declared: Field,
+        at: At,
+        sets: Selections,
+        path: tuple[str, ...],
+        where: str,
+        many: int,
+        narrowed: Reach | None,
+    ) -> tuple[str, bool]:
+        entity = self.registry.entities[declared.target or ""]
+        self.cost += many
+        rows = at.rows
+        rows.aliases += 1
+        alias = f"j{rows.aliases}"
+        assert declared.column is not None
+        foreign_key = at.need(declared.column)
+        inner = At(entity, rows, alias)
+        place = len(rows.joins)
+        rows.joins.append(None)
+        expression, fallible = self.object(entity, inner, sets, path, where, many)
+        table = entity.table
+        wanted = [table.c.id == foreign_key, self.in_scope(entity, rows.parameters)]
+        if narrowed is not None:
+            wanted.append(
+                scope.predicate(
+                    at.entity.model, Columns(at), narrowed, self.shape, rows.parameters.principal, scope.Use.CHECK
+                )
+            )
+        rows.joins[place] = (
+            select(*inner.needs.values())
+            .select_from(table)
+            .where(*wanted)
+            .limit(literal_column("1"))
+            .correlate(None)
+            .lateral(alias)
+        )
+        if fallible:
+            return f"(guard(lambda:{expression}) if r[{inner.key}] is not None else None)", True
+        return f"({expression} if r[{inner.key}] is not None else None)", False
+
+    def live_field(
+        self,
+        entity: Entity,
+        declared: Field,
+        at: At,
+        definition: GraphQLField,
+        nodes: list[FieldNode],
+        path: tuple[str, ...],
+        where: str,
+    ) -> str:
+        shape = self.value_shape(definition.type, nodes, path)
+        needs = tuple(
+            (need, at.rows.column(f"{at.alias}!{need}", at.need(entity.attribute(need))))
+            for need in declared.spec.needs
+        )
+        loader = next(
+            self.registry.loaders[base.__name__, declared.python_name]
+            for base in entity.declared.__mro__
+            if (base.__name__, declared.python_name) in self.registry.loaders
+        )
+        number = len(self.live)
+        self.live.append(LiveField(number, at.rows.level.number, loader, at.key, needs))
+        name = f"live{number}"
+        self.space[name] = lambda value, path: serialise_value(shape, value, None, path)
+        nullable = not isinstance(definition.type, GraphQLNonNull)
+        return f"live_value(S,{number},r[{at.key}],{where},{name},{nullable})"
+
+    @abstractmethod
+    def connection(
+        self,
+        entity: Entity,
+        returned: GraphQLNamedType,
+        nodes: list[FieldNode],
+        arguments: Mapping[str, Any],
+        path: tuple[str, ...],
+        parent: Parent | None,
+        root: Select[Any] | None,
+        many: int,
+    ) -> tuple[str, bool]:
+        """A page at the root, or one for each parent of a level: (the call that builds it, can it fail)."""
+
+    @abstractmethod
+    def value_shape(self, kind: Any, nodes: list[FieldNode], path: tuple[str, ...]) -> Leaf | Reference | ValueShape:
+        """How a Python value is shown, and which rows it refers to."""
+
+
+def _id_expression(prefix: str, value: str) -> str:
+    """``encode_id`` written out, since it is what a page does most often."""
+    return f'f"{prefix}_{{({value}*{FACTOR}+{OFFSET})&{MASK}:016x}}"'
