@@ -6,76 +6,21 @@ statement for all parents, and for each level a function is generated that build
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-import orjson
-from graphql import (
-    FieldNode,
-    FragmentSpreadNode,
-    GraphQLEnumType,
-    GraphQLField,
-    GraphQLInterfaceType,
-    GraphQLNamedType,
-    GraphQLNonNull,
-    GraphQLObjectType,
-    InlineFragmentNode,
-    OperationType,
-    SelectionSetNode,
-    get_named_type,
-    is_leaf_type,
-)
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Numeric,
-    Select,
-    Text,
-    and_,
-    case,
-    cast,
-    false,
-    func,
-    literal_column,
-    not_,
-    null,
-    or_,
-    select,
-    true,
-)
-from sqlalchemy import inspect as inspect_model
-from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+from graphql import FieldNode, GraphQLNonNull, GraphQLObjectType, OperationType, get_named_type
 
 from authz.coordinates import Act
 from authz.grants import Grants
 from authz.principal import Shape
-from authz.scopes import Reach
-from models.base import Widespread
-from planner import filters, pages, scope
-from planner.arguments import Arguments, python_arguments
+from planner.arguments import python_arguments
 from planner.assemble import Graph
 from planner.compile.values import Values
-from planner.cursor import encode_cursor
-from planner.errors import GraphRefusal, GraphRefusals, bad_input
-from planner.ids import FACTOR, MASK, OFFSET, decode_id
-from planner.mapping import Entity, Field, camel, snake
-from planner.operation import DocumentLimits, Operation, cursor_nulls
-from planner.parameters import Parameters
-from planner.plan import (
-    Leaf,
-    Level,
-    LiveField,
-    Plan,
-    Reference,
-    RootPlan,
-    ValueField,
-    ValueShape,
-    guard,
-    live_value,
-    serialise_value,
-)
+from planner.errors import GraphRefusal, GraphRefusals
+from planner.mapping import snake
+from planner.operation import DocumentLimits, Operation
+from planner.plan import Plan, RootPlan
 from planner.registry import QueryRoot
 
 INTROSPECTION = frozenset({"__schema", "__type"})
