@@ -119,7 +119,7 @@ class Access:
         generation = self.generation
         key = f"session:{session_key}:{language}"
         if (kept := self._kept(key)) is not None:
-            return kept if kept.door == door else None
+            return kept if (kept.door, kept.account_id) == (door, account_id) else None
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(

@@ -84,7 +84,7 @@ def _key(id_: str) -> int:
 
 CARDS_OF = """
 SELECT c.id FROM (SELECT id FROM tenant WHERE path >= $1 AND path < $2 ORDER BY id OFFSET 0) t
-CROSS JOIN LATERAL (SELECT id FROM sim_card WHERE tenant_id = t.id ORDER BY id OFFSET t.id % 50 LIMIT 2) c
+CROSS JOIN LATERAL (SELECT id FROM sim_card WHERE tenant_id = t.id ORDER BY md5(id::text) LIMIT 3) c
 """
 
 

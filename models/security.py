@@ -27,9 +27,10 @@ def _setting(name: str) -> str:
 
 
 def _in_subtree(column: str) -> str:
-    # a prefix test, not a range: the wall must never become what an index is searched by, nor make the optimiser
-    # believe that next to nothing is left; how rows are found is the first wall's business
-    return f"starts_with({column}, (SELECT {_setting(PATH_SETTING)}))"
+    # Not a range, which an index would be searched by, but a test; and one that the optimiser takes to hold for
+    # nearly every row (a number that differs from zero). The wall must neither decide how rows are found nor
+    # make a page look empty: both are the first wall's business.
+    return f"starts_with({column}, (SELECT {_setting(PATH_SETTING)}))::int <> 0"
 
 
 def _published_to_me() -> str:

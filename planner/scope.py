@@ -5,7 +5,8 @@ just below it needs one equality; deeper callers with many tenants a test inside
 tenants one index scan per tenant, merged (``planner.pages``).
 
 Rows that are found by something else, a key or a foreign key, are only *checked*, by a prefix test that no index
-can be searched by, so that the optimiser is not led to search by scope what it could fetch by key.
+can be searched by and that the optimiser takes to hold (see ``models.security``), so that it is not led to search by
+scope what it could fetch by key.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, and_, any_, false, func, or_, true
+from sqlalchemy import ColumnElement, Integer, and_, any_, cast, false, func, literal_column, or_, true
 
 from authz.principal import Shape
 from authz.scopes import Reach, Scope
@@ -56,7 +57,7 @@ def _subtree(model: type, table: Columns, shape: Shape, bind: PrincipalBind, use
     if shape is Shape.OUTSIDE:
         return false()
     path = path_column(model, table)
-    within = func.starts_with(path, bind("path"))
+    within = cast(func.starts_with(path, bind("path")), Integer) != literal_column("0")
     if use is Use.CHECK:
         return within
     inside = and_(path >= bind("path"), path < bind("path_end"))

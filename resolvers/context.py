@@ -219,7 +219,10 @@ def _plain(value: Any, *, redact: bool = False) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_plain(item, redact=redact) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, str):
+        # a text column could not hold it either, but the log must, to tell of the refusal
+        return value.replace("\x00", "\ufffd")
+    if value is None or isinstance(value, int | float | bool):
         return value
     if hasattr(value, "filename"):
         return {"file": value.filename, "size": value.size}

@@ -86,10 +86,11 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
     """
     if LoginMethod.PASSWORD.name not in door.login_methods:
         raise Refusal("WRONG_CREDENTIALS", "account")
+    login = login.strip().replace("\x00", "\ufffd")
     await _limit_attempts(runtime, origin)
     async with runtime.database.transaction(system("login")) as session:
         account = await session.scalar(
-            select(StaffAccount).where(func.lower(StaffAccount.login) == login.strip().lower()).with_for_update()
+            select(StaffAccount).where(func.lower(StaffAccount.login) == login.lower()).with_for_update()
         )
         now = datetime.now(UTC)
         locked = account is not None and account.locked_until is not None and account.locked_until > now
@@ -107,7 +108,7 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
             LoginRecord(
                 tenant_id=account.tenant_id if account else platform,
                 tenant_path=account.tenant_path if account else ROOT_PATH,
-                login=login.strip()[:200],
+                login=login[:200],
                 account_id=account.id if account else None,
                 door=door.name,
                 method=LoginMethod.PASSWORD,

@@ -25,7 +25,7 @@ from sqlalchemy import inspect as inspect_model
 from authz.coordinates import Act
 from authz.grants import Grants
 from authz.principal import Shape
-from authz.scopes import Reach
+from authz.scopes import Reach, within
 from planner import scope
 from planner.arguments import Arguments
 from planner.assemble import Graph
@@ -170,8 +170,12 @@ class Authorised:
         )
 
     def unmasked(self, entity: Entity, declared: Field) -> bool:
-        names = entity.concrete.values() if entity.interface else (entity.name,)
-        return all(self.grants.allows(name, declared.unmasked, Act.READ) for name in names)
+        """Whether the caller may see the value in full on every row of the type that it reaches."""
+        for name, own in self.reach(entity).items():
+            reach = self.grants.reach_of(name, declared.unmasked, Act.READ)
+            if reach is None or not within(own, reach):
+                return False
+        return True
 
 
 def identity_of(entity: Entity) -> str:

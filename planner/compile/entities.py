@@ -15,6 +15,7 @@ from graphql import (
     get_named_type,
 )
 from sqlalchemy import (
+    ColumnElement,
     Numeric,
     Select,
     Text,
@@ -124,6 +125,9 @@ class Entities(Conditions, ABC):
                 fallible = True
                 definition = graphql_type.fields[name]
                 part = self.live_field(entity, declared, at, definition, nodes, here, f"{where}+({key!r},)")
+                if narrowed:
+                    held = at.rows.column(f"{at.alias}?{declared.name}@{entity.name}", self.holds(entity, at, reach))
+                    part = f"({part} if r[{held}] else None)"
                 parts.append(f"{key!r}:{part}")
         return "{" + ",".join(parts) + "}", fallible
 
@@ -138,20 +142,29 @@ class Entities(Conditions, ABC):
             expression = at.need(declared.column)
             kind = declared.column.type
         if declared.spec.mask is not None and not self.unmasked(entity, declared):
-            expression = declared.spec.mask(expression)
+            masked = declared.spec.mask(expression)
+            in_full = self.grants.reach_of(entity.name, declared.unmasked, Act.READ)
+            expression = (
+                masked if in_full is None else case((self.holds(entity, at, in_full), expression), else_=masked)
+            )
         if isinstance(kind, Numeric | UUID):
             expression = cast(expression, Text)
         elif isinstance(kind, INET):
             expression = func.host(expression)
         if narrowed is not None:
-            inside = scope.predicate(
-                entity.model, Columns(at), narrowed, self.shape, at.rows.parameters.principal, scope.Use.CHECK
-            )
-            expression = case((inside, expression), else_=null())
-        position = at.rows.column(f"{at.alias}.{declared.name}", expression)
+            expression = case((self.holds(entity, at, narrowed), expression), else_=null())
+        # types of one interface may differ in the rows on which they show it
+        own = f"@{entity.name}" if narrowed is not None or declared.spec.mask is not None else ""
+        position = at.rows.column(f"{at.alias}.{declared.name}{own}", expression)
         if isinstance(kind, JSONB):
             return f"(Fragment(r[{position}]) if r[{position}] is not None else None)"
         return f"r[{position}]"
+
+    def holds(self, entity: Entity, at: At, reach: Reach) -> ColumnElement[bool]:
+        """Whether the row lies within a reach that is narrower than its type's."""
+        return scope.predicate(
+            entity.model, Columns(at), reach, self.shape, at.rows.parameters.principal, scope.Use.CHECK
+        )
 
     def to_one(
         self,
@@ -177,11 +190,7 @@ class Entities(Conditions, ABC):
         table = entity.table
         wanted = [table.c.id == foreign_key, self.in_scope(entity, rows.parameters)]
         if narrowed is not None:
-            wanted.append(
-                scope.predicate(
-                    at.entity.model, Columns(at), narrowed, self.shape, rows.parameters.principal, scope.Use.CHECK
-                )
-            )
+            wanted.append(self.holds(at.entity, at, narrowed))
         rows.joins[place] = (
             select(*inner.needs.values())
             .select_from(table)

@@ -52,6 +52,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
             )
         )
         card.tenant_id, card.tenant_path, card.status = target.id, target.path, transition.target
+    await _bindings_follow(work, keys, target)
     await work.session.flush()
     return keys
 
@@ -81,8 +82,19 @@ async def recall(work: Work, selection: Selection) -> list[int]:
     )
     for card in cards:
         card.tenant_id, card.tenant_path, card.status = own.id, own.path, status
+    await _bindings_follow(work, keys, own)
     await work.session.flush()
     return keys
+
+
+async def _bindings_follow(work: Work, keys: list[int], holder: Tenant) -> None:
+    """What is bound to a card now goes with it, so that its holder can see and end it; the history stays."""
+    for model in (SimPackageBinding, SimEndUserBinding):
+        bound = await work.session.scalars(
+            select(model).where(model.sim_card_id.in_(keys), model.unbound_at.is_(None))
+        )
+        for binding in bound:
+            binding.tenant_id, binding.tenant_path = holder.id, holder.path
 
 
 async def bind_package(work: Work, selection: Selection, package_id: int | None) -> list[int]:

@@ -204,8 +204,10 @@ async def test_data_package_refusals(world: World) -> None:
             assert payload["updateDataPackage"] == refused, change
     for price in ("NaN", "Infinity", "cheap", "0x10"):
         answer = await world.run("operations", CREATE_PACKAGE, {"input": package_input(world, salePrice=price)})
-        said = answer["data"] and answer["data"]["createDataPackage"]
-        assert not said or said["errors"] == [{"code": "INVALID", "field": "salePrice"}], price
+        payload = (answer.get("data") or {}).get("createDataPackage")
+        codes = [error["code"] for error in payload["errors"]] if payload else []
+        codes += [error["extensions"]["code"] for error in answer.get("errors", ())]
+        assert codes in (["INVALID"], ["BAD_USER_INPUT"], ["GRAPHQL_VALIDATION_FAILED"]), price
     for caller in ("sales", "finance", "north", "acme"):
         assert await world.codes(caller, CREATE_PACKAGE, {"input": package_input(world)}) == ["FORBIDDEN"], caller
         assert await world.codes(caller, UPDATE_PACKAGE, {"input": {"id": id, "name": "x"}}) == ["FORBIDDEN"], caller

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 import pytest
 from graphql import (
     ArgumentNode,
@@ -114,7 +113,7 @@ class Marked:
     """The world, what is stored in it, and whose each row is."""
 
     world: World
-    rows: dict[str, list[asyncpg.Record]] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     """The tenant of every row that has a global id; its published rows are left out."""
     iccids: frozenset[str] = frozenset()
@@ -228,27 +227,38 @@ class Marked:
 
     # -- what is stored -----------------------------------------------------------------------------------
 
-    async def read(self) -> None:
-        self.rows = {table.name: await self.world.sql(f"SELECT * FROM {table.name}") for _, table in mapped_tables()}
+    async def stored(self) -> dict[str, list[dict[str, Any]]]:
+        """Every row of every table."""
+        tables = [table.name for _, table in mapped_tables()]
+        union = " UNION ALL ".join(
+            f"SELECT '{name}' AS name, to_jsonb(t)::text AS row FROM {name} t" for name in tables
+        )
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
+        for name, row in await self.world.sql(union):
+            found[name].append(json.loads(row))
+        return {name: sorted(rows, key=lambda row: row["id"]) for name, rows in found.items()}
+
+    def know(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Takes these rows for what is stored now."""
+        self.rows = rows
         names = {tenant.id: name for name, tenant in self.world.tenants.items()}
+        # a tenant that a caller has made just now is below the caller
+        paths = {tenant.path: name for name, tenant in self.world.tenants.items()}
+        for row in rows["tenant"]:
+            names.setdefault(row["id"], next((n for p, n in paths.items() if p == row["path"][:-5]), "platform"))
         for prefix, entity in registry.by_prefix.items():
             if entity.table.name != PUBLISHED:
-                for row in self.rows[entity.table.name]:
+                for row in rows[entity.table.name]:
                     self.owners[encode_id(prefix, row["id"])] = names[row["id" if prefix == "ten" else "tenant_id"]]
-        self.iccids = frozenset(row["iccid"] for row in self.rows["sim_card"])
+        self.iccids = frozenset(row["iccid"] for row in rows["sim_card"])
 
-    async def foreign_rows(self, caller: Caller) -> dict[str, list[str]]:
-        """Every row outside the caller's branch, as it is stored."""
+    def foreign_rows(self, caller: Caller, rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+        """The rows outside the caller's branch."""
         path = self.world.tenants[caller.tenant].path
-        found = {}
-        for _, table in mapped_tables():
-            column = "path" if table.name == "tenant" else "tenant_path"
-            rows = await self.world.sql(
-                f"SELECT to_jsonb(t)::text AS row FROM {table.name} t WHERE NOT starts_with({column}, $1) ORDER BY id",
-                path,
-            )
-            found[table.name] = [row["row"] for row in rows]
-        return found
+        return {
+            name: [row for row in some if not row["path" if name == "tenant" else "tenant_path"].startswith(path)]
+            for name, some in rows.items()
+        }
 
 
 def cursor_texts(answer: object) -> Iterator[str]:
@@ -270,7 +280,7 @@ async def marked(world: World) -> Marked:
     for account in ACTORS:
         await world.token(account)
     found = Marked(world)
-    await found.read()
+    found.know(await found.stored())
     return found
 
 
@@ -279,7 +289,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "data_package"}
     through_a_marked_row = {"sim_allocation", "sim_package_binding", "sim_end_user_binding"}
     for name, rows in marked.rows.items():
-        marks = {mark for row in rows for mark in MARK.findall(str(dict(row)))}
+        marks = {mark for row in rows for mark in MARK.findall(str(row))}
         if name in unmarked | through_a_marked_row:
             assert rows, name
         else:
@@ -313,8 +323,7 @@ def variations(marked: Marked, caller: Caller, operation: OperationDefinitionNod
             return
     if not any(isinstance(definition.type, NonNullTypeNode) for definition in definitions):
         yield {}
-    for one in chosen:
-        yield one
+    yield from chosen
 
 
 def filters(marked: Marked, caller: Caller, type: GraphQLInputObjectType) -> Iterator[dict[str, Any]]:
@@ -590,8 +599,8 @@ async def test_no_generated_mutation_touches_what_is_foreign(
         schema, fields=fields, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document
     )
     text = Rewriter(marked, caller, schema).document(data.draw(generated))
-    before = await marked.foreign_rows(caller)
     answer = await marked.ask(caller, text)
-    assert await marked.foreign_rows(caller) == before, text
-    await marked.read()
+    after = await marked.stored()
+    assert marked.foreign_rows(caller, after) == marked.foreign_rows(caller, marked.rows), text
+    marked.know(after)
     marked.check(caller, answer, text)

@@ -138,12 +138,8 @@ class Writer:
         names = [n for n in kind.fields if self.allowed(kind, n) and (depth > 0 or is_leaf_type(self.returned(kind, n)))]
         if self.chance(1):
             names = list(kind.fields)
-        if kind.name == "Query":
-            names = [n for n in names if n not in ("viewer", "node", "nodes")] + self.one(
-                ([], ["node"], ["nodes"], ["viewer"])
-            )
-        else:
-            names = [n for n in names if depth > 0 or is_leaf_type(self.returned(kind, n))]
+        elif kind.name in self.entities and self.chance(12):
+            names = [n for n in names if self.is_live(kind.name, n)] or names
         if not names:
             return "__typename"
         if self.fields > MOST_FIELDS:
@@ -158,6 +154,10 @@ class Writer:
             self.aliases += 1
         below = "" if is_leaf_type(returned) else " " + self.selection(returned, depth - self.step(returned))
         return f"{alias}{name}{arguments}{self.directive()}{below}"
+
+    def is_live(self, type_name: str, name: str) -> bool:
+        declared = self.entities[type_name].fields.get(name)
+        return declared is not None and declared.kind == "live"
 
     @staticmethod
     def step(returned: Any) -> int:

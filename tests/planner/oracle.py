@@ -439,7 +439,8 @@ class _Walk:
                 declared = entity.fields.get(name)
                 if declared is not None and declared.spec.mask is not None and set(inside) & set(PARTIAL_COMPARISONS):
                     for concrete in entity.concrete.values() if entity.interface else (entity.name,):
-                        if self.caller.reach(concrete, declared.unmasked) != self.caller.reach(concrete):
+                        own, full = self.caller.reach(concrete), self.caller.reach(concrete, declared.unmasked)
+                        if own is not None and full not in (own, frozenset({Scope.ALL})):
                             self.mask = True
 
     def searched(self, entity: Entity, name: str, path: tuple[str, ...]) -> None:

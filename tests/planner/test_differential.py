@@ -32,6 +32,7 @@ EXAMPLES = int(os.environ.get("TRELLIS_EXAMPLES", "160"))
 
 CALLERS = (
     "admin", "operations", "acme", "north", "north-east", "coast", "north-east, wide", "north-east, narrowed",
+    "operations, narrowed",
 )
 NARROWED = (
     ("SimCard", "apn"), ("SimCard", "package"), ("SimCard", "carrierState"), ("Agent", "contactName"),
@@ -83,7 +84,7 @@ def narrowed(caller: Principal) -> Principal:
     reach = dict(caller.grants.reach)
     for type_name, field in NARROWED:
         reach[type_name, field, Act.READ] = frozenset({Scope.TENANT})
-    return replace(caller, grants=Grants(reach, "narrowed"))
+    return replace(caller, grants=Grants(reach, f"{caller.grants.key}, narrowed"))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,8 @@ async def comparison(rich_world: World) -> AsyncIterator[Comparison]:
     )
     callers = {name: await principal(rich_world, name) for name in CALLERS if "," not in name}
     callers["north-east, wide"] = wide(callers["north-east"])
-    callers["north-east, narrowed"] = narrowed(callers["north-east"])
+    for name in ("north-east", "operations"):
+        callers[f"{name}, narrowed"] = narrowed(callers[name])
     kept = dict(registry.loaders)
     registry.loaders.update({at: loader(at) for at in LIVE})
     yield Comparison(Planner(rich_world, graph), {name: oracle.acting(caller) for name, caller in callers.items()})

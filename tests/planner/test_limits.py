@@ -1,0 +1,132 @@
+"""What an operation may not be: refused as a whole, before a single statement has run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner.errors import GraphRefusal, GraphRefusals
+from planner.operation import DocumentLimits
+from server.app import the_graph
+from tests.planner.conftest import Planner, principal
+from tests.support.world import World
+
+LIMITS = DocumentLimits(max_tokens=150, max_depth=6, max_aliases=4, max_cost=1_000, max_page=50)
+
+
+async def ask(
+    world: World, text: str, variables: dict[str, Any] | None = None, limits: DocumentLimits = LIMITS
+) -> list[str]:
+    """The codes by which an operation is refused; none when it is answered."""
+    caller = await principal(world, "north")
+    try:
+        answer = await Planner(world, the_graph(), limits).answer(caller, text, variables)
+    except GraphRefusal as refusal:
+        return [refusal.code]
+    except GraphRefusals as refusals:
+        return [refusal.code for refusal in refusals.refusals]
+    assert "errors" not in answer
+    return []
+
+
+def nested(levels: int) -> str:
+    """An operation of exactly so many levels."""
+    inside = "name"
+    for _ in range(levels - 3):
+        inside = f"parent {{ {inside} }}"
+    return f"{{ tenants {{ nodes {{ {inside} }} }} }}"
+
+
+@pytest.mark.parametrize(("levels", "codes"), [(6, []), (7, ["LIMIT_EXCEEDED"]), (25, ["LIMIT_EXCEEDED"])])
+async def test_depth(rich_world: World, statements: list[str], levels: int, codes: list[str]) -> None:
+    statements.clear()
+    assert await ask(rich_world, nested(levels)) == codes
+    assert len(statements) == (0 if codes else 1)
+
+
+async def test_depth_is_counted_through_fragments(rich_world: World, statements: list[str]) -> None:
+    spread = """{ tenants { nodes { ...Up } } }
+        fragment Up on Tenant { parent { parent { ...Top } } } fragment Top on Tenant { parent { parent { name } } }"""
+    inline = "{ tenants { nodes { parent { parent { ... on Agent { parent { parent { name } } } } } } } }"
+    assert await ask(rich_world, spread) == ["LIMIT_EXCEEDED"]
+    assert await ask(rich_world, inline) == ["LIMIT_EXCEEDED"]
+    circle = "{ tenants { nodes { ...Round } } } fragment Round on Tenant { parent { ...Round } }"
+    assert await ask(rich_world, circle) == ["GRAPHQL_VALIDATION_FAILED"]
+    assert statements == []
+
+
+async def test_aliases(rich_world: World, statements: list[str]) -> None:
+    def text(aliases: int) -> str:
+        return "{ tenants { nodes { " + " ".join(f"a{n}: name" for n in range(aliases)) + " } } }"
+
+    assert await ask(rich_world, text(5)) == ["LIMIT_EXCEEDED"]
+    in_fragment = "{ tenants { nodes { ...F } } } fragment F on Tenant { a: name b: name c: name d: name e: name }"
+    assert await ask(rich_world, in_fragment) == ["LIMIT_EXCEEDED"]
+    assert statements == []
+    assert await ask(rich_world, text(4)) == []
+
+
+async def test_tokens(rich_world: World, statements: list[str]) -> None:
+    text = "{ tenants { nodes { " + "name " * 143 + "} } }"
+    assert await ask(rich_world, text) == []
+    statements.clear()
+    assert await ask(rich_world, text.replace("name", "name name", 1)) == ["TOO_LARGE"]
+    assert statements == []
+
+
+async def test_cost_is_the_page_times_what_hangs_on_it(rich_world: World, statements: list[str]) -> None:
+    """A page costs its size, its children the product, a to-one one for each row, a total one for each parent."""
+    text = """query($many: Int!, $few: Int!) { simCards(first: $many) { totalCount
+        nodes { holder { name } allocations(first: $few) { totalCount nodes { holder { name } } } } } }"""
+
+    def cost(many: int, few: int) -> int:
+        return many + 1 + many + many * few + many + many * few
+
+    for many, few in ((20, 20), (10, 48), (50, 8)):
+        assert cost(many, few) <= LIMITS.max_cost
+        exactly = replace(LIMITS, max_cost=cost(many, few))
+        one_less = replace(LIMITS, max_cost=cost(many, few) - 1)
+        assert await ask(rich_world, text, {"many": many, "few": few}, exactly) == []
+        statements.clear()
+        assert await ask(rich_world, text, {"many": many, "few": few}, one_less) == ["LIMIT_EXCEEDED"]
+        assert statements == []
+
+
+async def test_a_kept_plan_does_not_let_a_larger_page_through(rich_world: World, statements: list[str]) -> None:
+    caller = await principal(rich_world, "north")
+    planner = Planner(rich_world, the_graph(), LIMITS)
+    text = "query($n: Int) { simCards(first: $n) { nodes { allocations(first: $n) { nodes { id } } } } }"
+    for size, codes in ((5, []), (50, ["LIMIT_EXCEEDED"]), (5, []), (51, ["BAD_USER_INPUT"]), (50, ["LIMIT_EXCEEDED"])):
+        statements.clear()
+        if not codes:
+            assert "errors" not in await planner.answer(caller, text, {"n": size})
+            assert len(statements) == 2
+            continue
+        with pytest.raises(GraphRefusal) as refused:
+            await planner.answer(caller, text, {"n": size})
+        assert [refused.value.code] == codes
+        assert statements == []
+
+
+async def test_the_default_page_counts_as_well(rich_world: World, statements: list[str]) -> None:
+    text = "{ simCards { nodes { allocations { nodes { id } } } } }"
+    assert await ask(rich_world, text, limits=replace(LIMITS, max_cost=419)) == ["LIMIT_EXCEEDED"]
+    assert statements == []
+    assert await ask(rich_world, text, limits=replace(LIMITS, max_cost=420)) == []
+
+
+async def test_fields_that_are_not_granted_are_all_told_before_anything_runs(
+    rich_world: World, statements: list[str]
+) -> None:
+    caller = await principal(rich_world, "north")
+    text = "{ simCards { nodes { id iccid supplier { name } } } suppliers { nodes { id } } }"
+    with pytest.raises(GraphRefusals) as refused:
+        await Planner(rich_world, the_graph(), LIMITS).answer(caller, text)
+    assert {(refusal.code, tuple(refusal.path or ())) for refusal in refused.value.refusals} >= {
+        ("FORBIDDEN", ("simCards", "nodes", "iccid")),
+        ("FORBIDDEN", ("simCards", "nodes", "supplier")),
+        ("FORBIDDEN", ("suppliers",)),
+    }
+    assert statements == []
