@@ -43,7 +43,10 @@ async def _measure(place: Place, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in options.only or PARTS:
         print(f"== {name} ==", flush=True)
-        found |= await PARTS[name](place, options.cards, options.rounds, options.seconds)
+        try:
+            found |= await PARTS[name](place, options.cards, options.rounds, options.seconds)
+        finally:
+            place.servers.close()
     return found
 
 

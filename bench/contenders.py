@@ -46,6 +46,7 @@ class Server:
     """A running contender."""
 
     kind: Kind
+    name: str
     process: subprocess.Popen[bytes]
     port: int
     tokens: dict[int, str]
@@ -73,7 +74,7 @@ class Server:
         return measure(self.port, self._file(operation), seconds, self.process.pid, postmaster)
 
     def _file(self, operation: str) -> Path:
-        return self.folder / f"{self.kind.name}-{self.port}-{operation}.requests"
+        return self.folder / f"{self.name}-{operation}.requests"
 
 
 def access_token(account: int) -> str:
@@ -97,7 +98,8 @@ def start(place: Place, kind: Kind, database: str, paths: dict[int, str]) -> Ser
         environment |= {"BENCH_CALLERS": str(callers), "BENCH_DATABASE_URL": place.owner_url(database)}
     port = free_port()
     factory = ["--factory"] if kind is TRELLIS else []
-    log = place.state.log(f"{kind.name}-{port}")
+    name = f"{kind.name}-{next(place.started)}"
+    log = place.state.log(name)
     process = spawn(
         [
             sys.executable, "-m", "uvicorn", kind.application, *factory, "--host", "127.0.0.1", "--port", str(port),
@@ -109,7 +111,7 @@ def start(place: Place, kind: Kind, database: str, paths: dict[int, str]) -> Ser
         folder=PROJECT,
     )  # fmt: skip
     os.sched_setaffinity(process.pid, place.cores.server)
-    place.stopping.callback(stop, process, (signal.SIGTERM, 5.0))
+    place.servers.callback(stop, process, (signal.SIGTERM, 5.0))
     if not wait_for_port(process, port):
         raise CannotRunError(f"{kind.name} did not start. Its log, {log}, ends with:\n{tail(log)}")
-    return Server(kind, process, port, tokens, folder)
+    return Server(kind, name, process, port, tokens, folder)

@@ -126,28 +126,30 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
         "xlsx": _spreadsheet(folder, "xlsx", count),
     }
     await _prepare(place)
-    found: dict[str, Any] = {"rows": count}
     rows = []
+    imports = {}
     for format, source in sources.items():
-        taken, peak = await _imported(place, source, count)
-        found[format] = {"seconds": round(taken, 1), "peak_mb": round(peak)}
+        taken, peak = imports[format] = await _imported(place, source, count)
         rows.append([f"import of {format}", f"{taken:.1f}", f"{peak:.0f}"])
+    copies = {}
     connection = await place.superuser(DATABASE)
     try:
         dump = folder / "copied.csv"
         await connection.copy_from_query(f"SELECT {COPIED} FROM sim_card ORDER BY id", output=dump, format="csv")
         for name, more in BARE.items():
-            taken = await _copied(connection, dump, more)
-            found[f"copy, {name}"] = {"seconds": round(taken, 1)}
+            taken = copies[name] = await _copied(connection, dump, more)
             rows.append([f"COPY, {name}", f"{taken:.1f}", ""])
-            for format in sources:
-                found[format][f"ratio to copy, {name}"] = round(found[format]["seconds"] / taken, 2)
         dump.unlink()
     finally:
         await connection.close()
     place.drop(DATABASE)
     tables.show([f"{count:,} cards", "seconds", "peak MB"], rows)
-    return {"import": found}
+    return {"import": {"rows": count, **{f: _against(copies, *found) for f, found in imports.items()}}}
+
+
+def _against(copies: dict[str, float], taken: float, peak: float) -> dict[str, float]:
+    ratios = {f"ratio_to_copy_{name.replace(' ', '_')}": round(taken / copy, 2) for name, copy in copies.items()}
+    return {"seconds": round(taken, 1), "peak_mb": round(peak), **ratios}
 
 
 async def _prepare(place: Place) -> None:

@@ -26,6 +26,8 @@ import models.catalog
 import models.sim
 import models.tenancy
 from bench.callers import Caller, callers
+from models.catalog import Carrier
+from models.sim import SimStatus
 
 POOL_SIZE = 16
 CALLERS = callers()
@@ -37,8 +39,8 @@ engine = create_async_engine(
 )
 Session = async_sessionmaker(engine, expire_on_commit=False)
 
-SimStatus = strawberry.enum(models.sim.SimStatus)
-Carrier = strawberry.enum(models.catalog.Carrier)
+strawberry.enum(SimStatus)
+strawberry.enum(Carrier)
 
 
 @strawberry.type
@@ -79,11 +81,13 @@ class SimCard:
     async def package(self, info: Info) -> DataPackage | None:
         if self.package_key is None:
             return None
-        return await info.context.packages.load(self.package_key)
+        found: DataPackage | None = await info.context.packages.load(self.package_key)
+        return found
 
     @strawberry.field
     async def holder(self, info: Info) -> Tenant | None:
-        return await info.context.tenants.load(self.tenant_key)
+        found: Tenant | None = await info.context.tenants.load(self.tenant_key)
+        return found
 
     @strawberry.field
     async def status_changes(self, info: Info, first: int) -> SimStatusChangeConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,7 +59,9 @@ class Place:
     postgres: Postgres
     valkey: Valkey
     cores: Cores
-    stopping: ExitStack = field(repr=False)
+    servers: ExitStack = field(default_factory=ExitStack, repr=False)
+    """Ends the servers under test, when a part of the benchmarks is through with them."""
+    started: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     def superuser_url(self, database: str = "postgres") -> str:
         return self.postgres.url(SUPERUSER, database)
@@ -126,7 +129,9 @@ def running(folder: Path = STATE) -> Iterator[Place]:
         valkey = Valkey(folder)
         stopping.callback(valkey.stop)
         valkey.start()
-        yield Place(state, postgres, valkey, cores, stopping)
+        place = Place(state, postgres, valkey, cores)
+        stopping.callback(place.servers.close)
+        yield place
 
 
 def data_folder(folder: Path = STATE) -> Path:

@@ -89,12 +89,14 @@ async def recall(work: Work, selection: Selection) -> list[int]:
 
 async def _bindings_follow(work: Work, keys: list[int], holder: Tenant) -> None:
     """What is bound to a card now goes with it, so that its holder can see and end it; the history stays."""
-    for model in (SimPackageBinding, SimEndUserBinding):
-        bound = await work.session.scalars(
-            select(model).where(model.sim_card_id.in_(keys), model.unbound_at.is_(None))
-        )
-        for binding in bound:
-            binding.tenant_id, binding.tenant_path = holder.id, holder.path
+    packages = await work.session.scalars(
+        select(SimPackageBinding).where(SimPackageBinding.sim_card_id.in_(keys), SimPackageBinding.unbound_at.is_(None))
+    )
+    people = await work.session.scalars(
+        select(SimEndUserBinding).where(SimEndUserBinding.sim_card_id.in_(keys), SimEndUserBinding.unbound_at.is_(None))
+    )
+    for binding in (*packages, *people):
+        binding.tenant_id, binding.tenant_path = holder.id, holder.path
 
 
 async def bind_package(work: Work, selection: Selection, package_id: int | None) -> list[int]:

@@ -123,7 +123,7 @@ async def test_the_platforms_staff_log_in_and_get_what_their_role_may(
         account,
         world.id("platform"),
     )
-    mutations = {
+    mutations: dict[str, tuple[str, dict[str, Any], str]] = {
         "createEnterprise": (CREATE_ENTERPRISE, {"input": {"profile": {"name": "Made"}}}, "tenant"),
         "issueApiKey": (ISSUE, {"input": {"tenant": world.id("north"), "name": "Made"}}, "api_key"),
         "createStaffAccount": (CREATE_STAFF, staff("Made", "platform_sales"), "staff_account"),
@@ -151,11 +151,7 @@ async def test_nobody_logs_in_at_anothers_door(world: World) -> None:
     ("account", "role"), [("acme", "enterprise_admin"), ("north", "agent_admin"), ("coast", "agent_admin")]
 )
 async def test_enterprises_and_agents_log_in_at_the_portal(world: World, account: str, role: str) -> None:
-    token = (
-        (await session(world, f" {account.upper()} "))["accessToken"]
-        if False
-        else (await session(world, account))["accessToken"]
-    )
+    token = (await session(world, account))["accessToken"]
     viewer = (await ask(world, "agent", token, VIEWER))["data"]["viewer"]
     assert (viewer["door"], viewer["roles"], viewer["account"]["login"], viewer["tenant"]["id"]) == (
         "agent",
@@ -668,7 +664,7 @@ async def signed(
 ) -> httpx.Response:
     """A request as a partner's system signs it: five lines, HMAC-SHA256, in hexadecimal."""
     body = b"" if method == "GET" else json.dumps({"query": query}).encode()
-    timestamp, nonce = str(int(at or time.time())), nonce or f"nonce-{next(_numbers)}"
+    timestamp, nonce = str(int(at or time.time())), nonce or f"a-nonce-{next(_numbers):04d}"
     request = world.client.http.build_request(
         method, f"/{door}/graphql", params=params, content=body if sent is None else sent
     )
@@ -879,7 +875,12 @@ async def test_roles_of_a_key_only_narrow(world: World) -> None:
     ):
         input = {"tenant": world.id(tenant), "name": "Too much", "roles": roles}
         assert (await outcome(world, account, ISSUE, {"input": input}))[1] == ["ROLE_NOT_GRANTABLE"]
-    for more, code in (({"name": ""}, "REQUIRED"), ({"validDays": 0}, "INVALID"), ({"tenant": "ten_zz"}, "INVALID_ID")):
-        input = {"tenant": world.id("south"), "name": "Wrong", **more}
-        assert (await outcome(world, "operations", ISSUE, {"input": input}))[1] == [code]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"name": ""}, "REQUIRED"),
+        ({"validDays": 0}, "INVALID"),
+        ({"tenant": "ten_zz"}, "INVALID_ID"),
+    ]
+    for more, code in wrong:
+        given: dict[str, Any] = {"tenant": world.id("south"), "name": "Wrong", **more}
+        assert (await outcome(world, "operations", ISSUE, {"input": given}))[1] == [code]
     assert await world.sql("SELECT count(*) FROM api_key") == before

@@ -315,6 +315,23 @@ async def test_a_branch_moves_with_everything_in_it(world: World) -> None:
 
 
 @pytest.mark.feature("S3-01")
+@pytest.mark.xfail(strict=True, reason="allocations keep the level that their holder had before the move")
+async def test_cards_are_handed_on_after_a_move(world: World) -> None:
+    target = {"id": world.id("north-east"), "parent": world.id("platform")}
+    assert (await world.data("admin", MOVE, {"input": target}))["moveTenant"]["errors"] == []
+    query = """mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) { count errors { code } } }"""
+    cards = {"ids": world.card_ids("north-east")[:1]}
+    input = {"to": world.id("coast"), "cards": cards, "idempotencyKey": "after the move"}
+    answer = await world.run("north-east", query, {"input": input})
+    assert answer == {"data": {"allocateSimCards": {"count": 1, "errors": []}}}
+    held = await world.sql(
+        "SELECT level, tenant_id FROM sim_allocation WHERE sim_card_id = $1 AND ended_at IS NULL ORDER BY level",
+        world.cards["north-east"][0].id,
+    )
+    assert [tuple(row) for row in held] == [(1, world.tenants["north-east"].id), (2, world.tenants["coast"].id)]
+
+
+@pytest.mark.feature("S3-01")
 async def test_a_branch_moves_up_and_down(world: World) -> None:
     async def move(name: str, parent: str) -> list[dict[str, str]]:
         input = {"id": world.id(name), "parent": world.id(parent)}

@@ -57,7 +57,7 @@ FROM tenant t, supplier s WHERE t.level IN (1, 2) AND s.carrier = 'CUCC';
 UPDATE sim_card c SET package_id = p.id FROM data_package p WHERE p.tenant_id = c.tenant_id AND c.id % 4 = 0;
 UPDATE sim_card c SET outlet_id = o.id FROM outlet o WHERE o.tenant_id = c.tenant_id AND c.id % 3 = 0;
 UPDATE sim_card SET msisdn = NULL, apn = NULL WHERE id % 7 = 0;
-UPDATE sim_card SET activated_at = timestamptz '2026-01-03 12:30:00.5+00' WHERE id % 5 = 0;
+UPDATE sim_card SET activated_at = timestamptz '2026-01-03 12:30:00.5+00' WHERE id % 5 = 0 AND activated_at IS NOT NULL;
 UPDATE tenant SET phone = '0571-8_' || level, email = NULL WHERE level > 0;
 UPDATE tenant SET status = 'SUSPENDED' WHERE name LIKE '%south-west%';
 UPDATE tenant SET created_at = timestamptz '2026-01-01 00:00+00' WHERE level = 2;
