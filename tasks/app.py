@@ -23,7 +23,10 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 3 * 3600},
     task_default_queue="trellis",
     timezone="UTC",
-    beat_schedule={"relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0}},
+    beat_schedule={
+        "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
+        "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
+    },
 )
 
 

@@ -12,13 +12,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Integer, cast, func, select, update
 
 from authz.principal import Principal, system
 from authz.session import Database
@@ -64,6 +64,7 @@ CARRIERS = {
 }
 PROGRESS_EVERY = 2_000
 PROGRESS_SECONDS = 0.5
+PATIENCE = timedelta(minutes=15)
 
 STAGING = """
 CREATE TEMP TABLE staging (
@@ -184,6 +185,25 @@ async def enter(database: Database, files: FileStore, task_id: int) -> None:
         raise error
 
 
+async def abandoned(database: Database) -> list[int]:
+    """Tasks whose worker has died: they run by their status, and nobody holds their lock; or they have waited for a
+    quarter of an hour, as when the broker lost what it was told."""
+    async with database.transaction(system("find abandoned tasks")) as session:
+        running = await session.scalars(
+            select(Task.id)
+            .where(
+                Task.status == TaskStatus.RUNNING, func.pg_try_advisory_xact_lock(ENTRY_LOCK, cast(Task.id, Integer))
+            )
+            .order_by(Task.id)
+        )
+        waiting = await session.scalars(
+            select(Task.id)
+            .where(Task.status == TaskStatus.QUEUED, Task.created_at < func.now() - PATIENCE)
+            .order_by(Task.id)
+        )
+        return [*running, *waiting]
+
+
 async def _fail(database: Database, owner: Principal, task_id: int, code: str, message: str) -> None:
     async with database.transaction(owner) as session:
         await session.execute(
@@ -214,11 +234,11 @@ async def _raw(database: Database, owner: Principal) -> AsyncIterator[asyncpg.Co
 
 @contextlib.asynccontextmanager
 async def _one_at_a_time(connection: asyncpg.Connection[Any], task_id: int) -> AsyncIterator[None]:
-    await connection.execute("SELECT pg_advisory_lock($1, $2::int)", ENTRY_LOCK, task_id % 2**31)
+    await connection.execute("SELECT pg_advisory_lock($1, $2::int)", ENTRY_LOCK, task_id)
     try:
         yield
     finally:
-        await connection.execute("SELECT pg_advisory_unlock($1, $2::int)", ENTRY_LOCK, task_id % 2**31)
+        await connection.execute("SELECT pg_advisory_unlock($1, $2::int)", ENTRY_LOCK, task_id)
 
 
 async def _run(
