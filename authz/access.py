@@ -25,18 +25,18 @@ from authz.policies import Policies, PolicyError, PolicyLine, load_policies
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
 from authz.scopes import Scope
 from authz.session import Database
+from authz.standing import Admission, in_business, in_service
 from models.identity import (
     AccountStatus,
     ApiKey,
     ApiKeyStatus,
-    Department,
     LoginSession,
     Role,
     RoleAssignment,
     RolePolicy,
     StaffAccount,
 )
-from models.tenancy import Tenant, TenantStatus
+from models.tenancy import Tenant
 
 CHANNEL = "trellis:access"
 KEPT_SECONDS = 60
@@ -112,7 +112,7 @@ class Access:
         account_id: int,
         door: str,
         expires_at: float,
-        roles_allowed: frozenset[str],
+        admission: Admission,
         language: str,
     ) -> Principal | None:
         """The staff member behind an access token; None when the session, account or tenant has ended."""
@@ -123,27 +123,24 @@ class Access:
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(StaffAccount, Tenant.id, Tenant.path)
+                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind)
                     .join(LoginSession, LoginSession.account_id == StaffAccount.id)
                     .join(Tenant, Tenant.id == StaffAccount.tenant_id)
-                    .outerjoin(Department, Department.id == StaffAccount.department_id)
                     .where(
                         LoginSession.key == uuid.UUID(session_key),
                         LoginSession.door == door,
                         LoginSession.revoked_at.is_(None),
                         LoginSession.expires_at > func.now(),
                         StaffAccount.id == account_id,
-                        StaffAccount.status == AccountStatus.ACTIVE,
-                        Tenant.status == TenantStatus.ACTIVE,
-                        func.coalesce(Department.status, AccountStatus.ACTIVE.name) == AccountStatus.ACTIVE.name,
+                        in_service(),
                     )
                 )
             ).one_or_none()
             if found is None:
                 return None
-            account, tenant_id, path = found
+            account, tenant_id, path, kind = found
             roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
-            held = tuple(sorted(role for role in roles if role in roles_allowed or role.startswith("role:")))
+            held = admission.of(roles, kind.name)
             below = await self._tenants_below(session, path)
         principal = Principal(
             kind=PrincipalKind.STAFF,
@@ -162,27 +159,27 @@ class Access:
         return principal
 
     async def principal_of_key(
-        self, key: str, door: str, roles_allowed: frozenset[str], language: str
+        self, key: str, door: str, admission: Admission, language: str
     ) -> tuple[Principal, bytes] | None:
         """The partner behind an API key, and its encrypted secret; None for a key that is not valid now."""
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(ApiKey, Tenant.path)
+                    select(ApiKey, Tenant.path, Tenant.kind)
                     .join(Tenant, Tenant.id == ApiKey.tenant_id)
                     .where(
                         ApiKey.key == key,
                         ApiKey.status == ApiKeyStatus.ACTIVE,
                         ApiKey.expires_at > func.now(),
-                        Tenant.status == TenantStatus.ACTIVE,
+                        in_business(ApiKey.tenant_id),
                     )
                 )
             ).one_or_none()
             if found is None:
                 return None
-            api_key, path = found
+            api_key, path, kind = found
             below = await self._tenants_below(session, path)
-        held = tuple(sorted(role for role in api_key.roles if role in roles_allowed))
+        held = admission.of(api_key.roles, kind.name)
         principal = Principal(
             kind=PrincipalKind.API_KEY,
             door=door,

@@ -52,7 +52,7 @@ def _narrow(state: ORMExecuteState) -> None:
 
     def owned(model: Any) -> Any:
         inside = and_(model.tenant_path >= path, model.tenant_path < end) if path else model.tenant_path == ""
-        if issubclass(model, Published):
+        if issubclass(model, Published) and state.is_select:
             inside = or_(inside, model.tenant_path.in_(ancestors))
         if issubclass(model, Personal) and person is not None:
             inside = or_(inside, model.end_user_id == person)

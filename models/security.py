@@ -47,8 +47,6 @@ def _predicate(model: type) -> str:
     if not issubclass(model, TenantOwned):
         raise TypeError(f"{model.__name__} declares no owner: it needs a row-level security policy")
     parts = [_in_subtree("tenant_path")]
-    if issubclass(model, Published):
-        parts.append(_published_to_me())
     if issubclass(model, Personal):
         parts.append(_mine())
     return " OR ".join(parts)
@@ -71,8 +69,12 @@ def statements() -> Iterator[str]:
         yield f"GRANT {rights} ON {name} TO {APPLICATION_ROLE}"
         yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
         yield f"DROP POLICY IF EXISTS {name}_reach ON {name}"
-        writable = _in_subtree("tenant_path") if issubclass(model, Published) else _predicate(model)
-        yield (
-            f"CREATE POLICY {name}_reach ON {name} TO {APPLICATION_ROLE} "
-            f"USING ({_predicate(model)}) WITH CHECK ({writable})"
-        )
+        reach = _predicate(model)
+        yield (f"CREATE POLICY {name}_reach ON {name} TO {APPLICATION_ROLE} USING ({reach}) WITH CHECK ({reach})")
+        if issubclass(model, Published):
+            # for reading only: a policy for all commands would let a tenant remove what those above it publish
+            yield f"DROP POLICY IF EXISTS {name}_published ON {name}"
+            yield (
+                f"CREATE POLICY {name}_published ON {name} FOR SELECT TO {APPLICATION_ROLE} "
+                f"USING ({_published_to_me()})"
+            )

@@ -89,7 +89,11 @@ class Arguments:
             return self.walk(self.variables.get(name), Variable(name), kind)
         if isinstance(kind, GraphQLInputObjectType):
             assert isinstance(value, ObjectValueNode)
-            return {f.name.value: self.tree(f.value, kind.fields[f.name.value].type) for f in value.fields}
+            return {
+                f.name.value: self.tree(f.value, kind.fields[f.name.value].type)
+                for f in value.fields
+                if not isinstance(f.value, VariableNode) or f.value.name.value in self.variables
+            }
         if isinstance(kind, GraphQLList):
             inner = _bare(kind.of_type)
             if isinstance(inner, GraphQLInputObjectType):

@@ -112,7 +112,7 @@ class Execution:
             if root.build is not None:
                 return root.build(self.state, root.path)
             assert root.shape is not None
-            return serialise_value(root.shape, value, self.state, root.path)
+            return serialise_value(root.shape, root.nulls, value, self.state, root.path)
         except NullPropagatesError:
             if root.nullable:
                 return None

@@ -122,7 +122,7 @@ class Operation:
 
     def baked(self, variables: Mapping[str, Any]) -> tuple[Any, ...]:
         """The part of the variables that decides the SQL; equal tuples share a plan."""
-        return tuple([shape(variables.get(name)) for name, shape in self.structural])
+        return tuple([shape(variables[name]) if name in variables else _ABSENT for name, shape in self.structural])
 
     def _structural(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
         found: dict[str, str] = {}
@@ -155,6 +155,10 @@ def _variables_in(node: Any) -> list[str]:
 
     visit(node, Finder())
     return names
+
+
+_ABSENT = "absent"
+"""Stands for a variable that is not given, which an input field that names it takes as not given either."""
 
 
 def _presence(value: Any) -> Any:
@@ -242,9 +246,7 @@ class Documents:
         try:
             node = parse(text, max_tokens=self._limits.max_tokens)
         except GraphQLSyntaxError as error:
-            code = (
-                "TOO_LARGE" if "token" in error.message and "limit" in error.message.lower() else "GRAPHQL_PARSE_FAILED"
-            )
+            code = "LIMIT_EXCEEDED" if error.message.endswith("Parsing aborted.") else "GRAPHQL_PARSE_FAILED"
             return Document(text, digest, {}, [_formatted(error, code)])
         if refused := self._too_much(node):
             return Document(text, digest, {}, [refused])

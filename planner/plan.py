@@ -59,6 +59,8 @@ class ValueField:
     key: str
     attribute: str
     shape: Leaf | Reference | ValueShape
+    nulls: tuple[bool, ...]
+    """Whether it may be null, then whether the items of its list may be, and so on inwards."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class RootPlan:
     root: QueryRoot | MutationRoot | SubscriptionRoot | None = None
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     shape: Leaf | Reference | ValueShape | None = None
+    nulls: tuple[bool, ...] = (True,)
     constant: str | None = None
     nullable: bool = True
 
@@ -117,18 +120,15 @@ def live_value(
     number: int,
     key: Any,
     path: tuple[str | int, ...],
-    serialise: Callable[[Any, tuple[str | int, ...]], Any],
-    nullable: bool,
+    shape: Leaf | Reference | ValueShape,
+    nulls: tuple[bool, ...],
 ) -> Any:
     """The answer of a live field, or null with an error at its path."""
     found = state.live[number].get(key)
-    if isinstance(found, Exception):
-        state.errors.append((path, found))
-    elif found is not None:
-        return serialise(found, path)
-    elif not nullable:
-        state.errors.append((path, TypeError("Cannot return null for a non-nullable field.")))
-    if nullable:
+    if not isinstance(found, Exception):
+        return serialise_value(shape, nulls, found, state, path)
+    state.errors.append((path, found))
+    if nulls[0]:
         return None
     raise NullPropagatesError
 
@@ -142,18 +142,39 @@ def guard(build: Callable[[], Any]) -> Any:
 
 
 def serialise_value(
-    shape: Leaf | Reference | ValueShape, value: Any, state: State | None, path: tuple[str | int, ...]
+    shape: Leaf | Reference | ValueShape,
+    nulls: tuple[bool, ...],
+    value: Any,
+    state: State,
+    path: tuple[str | int, ...],
 ) -> Any:
     """A Python value as the answer shows it; references are read from their levels."""
+    try:
+        found = _serialised(shape, nulls, value, state, path)
+    except NullPropagatesError:
+        if nulls[0]:
+            return None
+        raise
+    if found is None and not nulls[0]:
+        state.errors.append((path, TypeError("Cannot return null for a non-nullable field.")))
+        raise NullPropagatesError
+    return found
+
+
+def _serialised(
+    shape: Leaf | Reference | ValueShape,
+    nulls: tuple[bool, ...],
+    value: Any,
+    state: State,
+    path: tuple[str | int, ...],
+) -> Any:
     if value is None:
         return None
-    if isinstance(value, list | tuple):
-        return [serialise_value(shape, item, state, (*path, index)) for index, item in enumerate(value)]
+    if len(nulls) > 1:
+        return [serialise_value(shape, nulls[1:], item, state, (*path, index)) for index, item in enumerate(value)]
     if isinstance(shape, Leaf):
         return shape.serialise(value)
     if isinstance(shape, Reference):
-        if state is None:
-            raise TypeError("a live value cannot hold a reference")
         type_name, key = _reference(shape, value)
         if type_name not in shape.levels:
             return None
@@ -166,7 +187,7 @@ def serialise_value(
             answer[part[0]] = part[1]
         else:
             inside = getattr(value, part.attribute)
-            answer[part.key] = serialise_value(part.shape, inside, state, (*path, part.key))
+            answer[part.key] = serialise_value(part.shape, part.nulls, inside, state, (*path, part.key))
     return answer
 
 

@@ -71,7 +71,8 @@ class Pool:
         self._open = 0
 
     async def _connect(self) -> Connection:
-        raw = await asyncpg.connect(self._dsn, ssl=False, server_settings=self._settings, statement_cache_size=0)
+        # with a statement cache of size 0 asyncpg prepares nameless statements, which are planned at every run
+        raw = await asyncpg.connect(self._dsn, ssl=False, server_settings=self._settings)
         return Connection(raw)
 
     async def start(self) -> None:

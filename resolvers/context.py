@@ -35,6 +35,8 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 log = structlog.get_logger()
 
 SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "new", "refresh_token"})
+SHOWN_ONCE = frozenset({"secret"})
+"""Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
 
 
@@ -196,7 +198,7 @@ def _plain_payload(payload: Any) -> dict[str, Any]:
     """A payload as it is kept for repeats: keys of rows and plain values; what is shown once is not kept."""
     kept = {}
     for field in dataclasses.fields(payload):
-        if field.name != "errors" and field.name not in SECRET_NAMES:
+        if field.name != "errors" and field.name not in SHOWN_ONCE:
             kept[field.name] = _plain(getattr(payload, field.name))
     return kept
 

@@ -77,7 +77,7 @@ class Authentication:
             raise unauthenticated("The access token is not valid, or has expired.")
         generation = self._access.generation
         principal = await self._access.principal_of_session(
-            claims.session_key, claims.account_id, door.name, claims.expires_at, door.rules.roles, language
+            claims.session_key, claims.account_id, door.name, claims.expires_at, door.rules.admission, language
         )
         if principal is None:
             raise unauthenticated("The session has ended.")
@@ -97,7 +97,7 @@ class Authentication:
             raise unauthenticated("A signed request names Credential, Timestamp, Nonce and Signature.") from None
         if "API_KEY" not in door.rules.login_methods or age > REPLAY_SECONDS or not 8 <= len(nonce) <= 64:
             raise unauthenticated("The signature is not valid.")
-        found = await self._access.principal_of_key(key, door.name, door.rules.roles, language)
+        found = await self._access.principal_of_key(key, door.name, door.rules.admission, language)
         if found is None:
             raise unauthenticated("The signature is not valid.")
         principal, encrypted = found

@@ -38,7 +38,7 @@ def sdl(door: str | None, role: str | None) -> str:
     if role is not None:
         return print_visible(the_graph(), role_grants(role, home_of(role)))
     if door is not None:
-        roles = load_doors()[door].rules.roles
+        roles = load_doors()[door].rules.admission.roles
         reach: dict[Any, Any] = {}
         for each in sorted(roles):
             reach.update(role_grants(each, home_of(each)).reach)

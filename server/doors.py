@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from authz.standing import Admission
 from planner.operation import DocumentLimits
 from services.runtime import DoorRules
 
@@ -53,7 +54,7 @@ def _door(path: Path) -> Door:
         rules=DoorRules(
             name=path.parent.name,
             audience=declared["audience"],
-            roles=frozenset(declared["roles"]),
+            admission=Admission(frozenset(declared["roles"]), frozenset(declared["tenant_kinds"])),
             login_methods=frozenset(declared["login_methods"]),
         ),
         origins=frozenset(declared["origins"]),

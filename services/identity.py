@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal, system
 from authz.scopes import Reach, Scope, within
+from authz.standing import TENANT_MADE, in_service
 from models.identity import (
     AccountStatus,
     ApiKey,
@@ -31,7 +32,7 @@ from models.identity import (
     RoleAssignment,
     StaffAccount,
 )
-from models.tenancy import Tenant, TenantStatus
+from models.tenancy import Tenant
 from services import validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
@@ -151,11 +152,15 @@ async def _judge(
         return LoginOutcome.LOCKED
     if not right:
         return LoginOutcome.WRONG_CREDENTIALS
-    tenant_status = await session.scalar(select(Tenant.status).where(Tenant.id == account.tenant_id))
-    if account.status is not AccountStatus.ACTIVE or tenant_status is not TenantStatus.ACTIVE:
+    kind = await session.scalar(
+        select(Tenant.kind)
+        .join(StaffAccount, StaffAccount.tenant_id == Tenant.id)
+        .where(StaffAccount.id == account.id, in_service())
+    )
+    if kind is None:
         return LoginOutcome.DISABLED
     roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
-    if not any(role in door.roles or role.startswith("role:") for role in roles):
+    if not door.admission.of(roles, kind.name):
         return LoginOutcome.WRONG_DOOR
     return LoginOutcome.SUCCEEDED
 
@@ -213,13 +218,7 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
         )
         if found is not None and found.revoked_at is None and found.expires_at > now:
             active = await session.scalar(
-                select(StaffAccount.id)
-                .join(Tenant, Tenant.id == StaffAccount.tenant_id)
-                .where(
-                    StaffAccount.id == found.account_id,
-                    StaffAccount.status == AccountStatus.ACTIVE,
-                    Tenant.status == TenantStatus.ACTIVE,
-                )
+                select(StaffAccount.id).where(StaffAccount.id == found.account_id, in_service())
             )
             if not hmac.compare_digest(found.refresh_hash, runtime.keys.digest(given)):
                 found.revoked_at, reused = now, True
@@ -285,7 +284,7 @@ def check_grantable(work: Work, roles: Sequence[str], tenant: Tenant) -> list[st
     """
     allowed = work.runtime.grantable.get(tenant.kind.name, frozenset())
     for role in roles:
-        known = role in allowed or role.startswith("role:")
+        known = role in allowed or role.startswith(TENANT_MADE)
         if not known or not holds(work.principal, work.runtime, role, tenant.path):
             raise Refusal("ROLE_NOT_GRANTABLE", "roles", value=role)
     return sorted(set(roles))

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from authz.access import Access
 from authz.principal import Principal
 from authz.session import Database
+from authz.standing import Admission
 from models.system import OutboxEvent
 from services.files import FileStore
 from services.keys import Keys
@@ -23,7 +24,7 @@ class DoorRules:
 
     name: str
     audience: str
-    roles: frozenset[str]
+    admission: Admission
     login_methods: frozenset[str]
 
 

@@ -57,7 +57,7 @@ def grants(*roles: str, path: str) -> Grants:
 GRANTS = {
     role: grants(role, path=PLACES.get(role, (BELOW, Shape.BRANCH))[0])
     for door in DOORS.values()
-    for role in door.rules.roles
+    for role in door.rules.admission.roles
 }
 VISITOR = grants(path=ROOT_PATH)
 
@@ -90,7 +90,7 @@ def roles_of(one: Shipped) -> set[str]:
     """The roles of the door that may run all of the operation."""
     return {
         role
-        for role in DOORS[one.door].rules.roles
+        for role in DOORS[one.door].rules.admission.roles
         if compiles(one, GRANTS[role], PLACES.get(role, (BELOW, Shape.BRANCH))[1])
     }
 
@@ -121,7 +121,7 @@ def test_every_role_of_a_door_has_work_there(door: Door) -> None:
     """Each role runs operations that a visitor may not."""
     own = [one for one in SHIPPED if one.door == door.name and not compiles(one, VISITOR, Shape.OUTSIDE)]
     used = {role for one in own for role in roles_of(one)}
-    assert used == door.rules.roles
+    assert used == door.rules.admission.roles
 
 
 def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:

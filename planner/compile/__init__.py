@@ -16,6 +16,7 @@ from authz.grants import Grants
 from authz.principal import Shape
 from planner.arguments import python_arguments
 from planner.assemble import Graph
+from planner.compile.entities import nulls_of
 from planner.compile.values import Values
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.mapping import snake
@@ -104,7 +105,7 @@ class Compiler(Values):
             self.builders.append((plan, f"root{len(self.builders)}"))
         else:
             plan.arguments = python_arguments(self.graph.strawberry, definition, nodes[0])
-            plan.shape = self.value_shape(definition.type, nodes, path)
+            plan.shape, plan.nulls = self.value_shape(definition.type, nodes, path), nulls_of(definition.type)
         plan.levels = self.levels[first_level:]
         plan.live = self.live[first_live:]
         return plan

@@ -9,6 +9,7 @@ from typing import Any
 from graphql import (
     FieldNode,
     GraphQLField,
+    GraphQLList,
     GraphQLNamedType,
     GraphQLNonNull,
     GraphQLObjectType,
@@ -41,7 +42,6 @@ from planner.plan import (
     LiveField,
     Reference,
     ValueShape,
-    serialise_value,
 )
 
 
@@ -94,42 +94,51 @@ class Entities(Conditions, ABC):
                 raise TypeError(f"{entity.name}.{name} is granted on fewer rows than its type, so must be nullable")
             if declared.kind in ("column", "computed"):
                 parts.append(f"{key!r}:{self.leaf(entity, declared, at, reach if narrowed else None)}")
-            elif declared.kind == "to_one":
-                part, fails = self.to_one(
-                    declared,
-                    at,
-                    self.below(nodes),
-                    here,
-                    f"{where}+({key!r},)",
-                    many,
-                    reach if narrowed else None,
-                )
-                fallible = fallible or fails
-                parts.append(f"{key!r}:{part}")
-            elif declared.kind == "to_many":
-                definition = graphql_type.fields[name]
-                assert declared.spec.by is not None
-                part, fails = self.connection(
-                    self.registry.entities[declared.target or ""],
-                    get_named_type(definition.type),
-                    nodes,
-                    self.arguments.of(definition, nodes[0]),
-                    here,
-                    Parent(at, declared.spec.by.property.columns[0], f"{where}+({key!r},)"),
-                    None,
-                    many,
-                )
-                fallible = fallible or fails
-                parts.append(f"{key!r}:{part}")
             else:
-                fallible = True
-                definition = graphql_type.fields[name]
-                part = self.live_field(entity, declared, at, definition, nodes, here, f"{where}+({key!r},)")
-                if narrowed:
-                    held = at.rows.column(f"{at.alias}?{declared.name}@{entity.name}", self.holds(entity, at, reach))
-                    part = f"({part} if r[{held}] else None)"
+                # what an interface declares is read once for all its types
+                same = (key, id(declared.spec), tuple(map(id, nodes)), reach if narrowed else None)
+                if same not in at.made:
+                    definition = graphql_type.fields[name]
+                    place = f"{where}+({key!r},)"
+                    narrow = reach if narrowed else None
+                    at.made[same] = self.related(entity, declared, at, definition, nodes, here, place, many, narrow)
+                part, fails = at.made[same]
+                fallible = fallible or fails
                 parts.append(f"{key!r}:{part}")
         return "{" + ",".join(parts) + "}", fallible
+
+    def related(
+        self,
+        entity: Entity,
+        declared: Field,
+        at: At,
+        definition: GraphQLField,
+        nodes: list[FieldNode],
+        path: tuple[str, ...],
+        where: str,
+        many: int,
+        narrowed: Reach | None,
+    ) -> tuple[str, bool]:
+        """A to-one, a to-many or a live field: (Python expression, whether it can fail)."""
+        if declared.kind == "to_one":
+            return self.to_one(declared, at, self.below(nodes), path, where, many, narrowed)
+        if declared.kind == "to_many":
+            assert declared.spec.by is not None
+            return self.connection(
+                self.registry.entities[declared.target or ""],
+                get_named_type(definition.type),
+                nodes,
+                self.arguments.of(definition, nodes[0]),
+                path,
+                Parent(at, declared.spec.by.property.columns[0], where),
+                None,
+                many,
+            )
+        part = self.live_field(entity, declared, at, definition, nodes, path, where)
+        if narrowed is not None:
+            held = at.rows.column(f"{at.alias}?{declared.name}@{entity.name}", self.holds(entity, at, narrowed))
+            part = f"({part} if r[{held}] else None)"
+        return part, True
 
     def leaf(self, entity: Entity, declared: Field, at: At, narrowed: Reach | None) -> str:
         """A column or an expression, converted in SQL to what the answer shows."""
@@ -213,7 +222,10 @@ class Entities(Conditions, ABC):
         path: tuple[str, ...],
         where: str,
     ) -> str:
+        levels = len(self.levels)
         shape = self.value_shape(definition.type, nodes, path)
+        if len(self.levels) > levels:
+            raise TypeError(f"{entity.name}.{declared.name}: a live value cannot hold a reference")
         needs = tuple(
             (need, at.rows.column(f"{at.alias}!{need}", at.need(entity.attribute(need))))
             for need in declared.spec.needs
@@ -226,9 +238,8 @@ class Entities(Conditions, ABC):
         number = len(self.live)
         self.live.append(LiveField(number, at.rows.level.number, loader, at.key, needs))
         name = f"live{number}"
-        self.space[name] = lambda value, path: serialise_value(shape, value, None, path)
-        nullable = not isinstance(definition.type, GraphQLNonNull)
-        return f"live_value(S,{number},r[{at.key}],{where},{name},{nullable})"
+        self.space[name] = shape
+        return f"live_value(S,{number},r[{at.key}],{where},{name},{nulls_of(definition.type)})"
 
     @abstractmethod
     def connection(
@@ -252,3 +263,10 @@ class Entities(Conditions, ABC):
 def _id_expression(prefix: str, value: str) -> str:
     """``encode_id`` written out, since it is what a page does most often."""
     return f'f"{prefix}_{{({value}*{FACTOR}+{OFFSET})&{MASK}:016x}}"'
+
+
+def nulls_of(kind: Any) -> tuple[bool, ...]:
+    """Whether a value of the type may be null, then whether the items of its list may be, and so on inwards."""
+    nullable = not isinstance(kind, GraphQLNonNull)
+    inner = kind if nullable else kind.of_type
+    return (nullable, *nulls_of(inner.of_type)) if isinstance(inner, GraphQLList) else (nullable,)

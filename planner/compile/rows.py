@@ -49,6 +49,8 @@ class At:
     alias: str
     key: int = 0
     needs: dict[str, Column[Any]] = field(default_factory=dict)
+    made: dict[tuple[Any, ...], tuple[str, bool]] = field(default_factory=dict)
+    """Relations and live fields that are compiled already: the types of an interface share them."""
 
     def need(self, column: Column[Any]) -> ColumnElement[Any]:
         self.needs[column.name] = column

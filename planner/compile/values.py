@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from planner.compile.connections import Connections
+from planner.compile.entities import nulls_of
 from planner.compile.rows import At
 from planner.mapping import Entity
 from planner.plan import (
@@ -46,7 +47,8 @@ class Values(Connections):
                 continue
             definition = named.fields[name]
             attribute = definition.extensions["strawberry-definition"].python_name
-            fields.append(ValueField(key, attribute, self.value_shape(definition.type, field_nodes, (*path, key))))
+            shape = self.value_shape(definition.type, field_nodes, (*path, key))
+            fields.append(ValueField(key, attribute, shape, nulls_of(definition.type)))
         return ValueShape(named.name, tuple(fields))
 
     def reference(self, named: Any, nodes: list[FieldNode], path: tuple[str, ...]) -> Reference:

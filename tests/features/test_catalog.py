@@ -52,15 +52,25 @@ def supplier_id(world: World) -> str:
 @pytest.mark.parametrize("caller", ["admin", "operations"])
 async def test_a_supplier_and_its_key_that_nobody_reads_again(world: World, caller: str) -> None:
     input = {
-        "supplierType": "DISTRIBUTOR", "name": " Eastern Cards ", "interfaceName": "onelink", "carrier": "CUCC",
-        "apiKey": API_KEY, "remark": "since 2019",
+        "supplierType": "DISTRIBUTOR",
+        "name": " Eastern Cards ",
+        "interfaceName": "onelink",
+        "carrier": "CUCC",
+        "apiKey": API_KEY,
+        "remark": "since 2019",
     }
     payload = (await world.data(caller, CREATE_SUPPLIER, {"input": input}))["createSupplier"]
     assert payload["errors"] == []
     id = payload["supplier"]["id"]
     expected = {
-        "id": id, "supplierType": "DISTRIBUTOR", "name": "Eastern Cards", "carrier": "CUCC", "interfaceName": "onelink",
-        "hasApiKey": True, "status": "ACTIVE", "remark": "since 2019",
+        "id": id,
+        "supplierType": "DISTRIBUTOR",
+        "name": "Eastern Cards",
+        "carrier": "CUCC",
+        "interfaceName": "onelink",
+        "hasApiKey": True,
+        "status": "ACTIVE",
+        "remark": "since 2019",
     }
     assert payload["supplier"] == expected
     for reader in ("finance", "sales"):
@@ -75,7 +85,9 @@ async def test_a_supplier_and_its_key_that_nobody_reads_again(world: World, call
     assert keys.decrypt(row["api_key_encrypted"], api_key_binding(key)) == API_KEY
     with pytest.raises(ValueError, match="cannot be read"):
         keys.decrypt(row["api_key_encrypted"], api_key_binding(key + 1))
-    [logged] = await world.sql("SELECT arguments::text AS said FROM operation_record WHERE mutation = 'create_supplier'")
+    [logged] = await world.sql(
+        "SELECT arguments::text AS said FROM operation_record WHERE mutation = 'create_supplier'"
+    )
     assert API_KEY not in logged["said"]
     for name in ("apiKey", "apiKeyEncrypted"):
         assert await world.codes("admin", f"{{ suppliers(first: 1) {{ nodes {{ {name} }} }} }}") == [
@@ -128,11 +140,11 @@ async def test_customers_do_not_hear_of_suppliers(shared_world: World) -> None:
     for caller in ("north", "coast", "acme"):
         for query in (
             "{ suppliers(first: 1) { nodes { id } } }",
-            "{ supplier(name: \"x\") { id } }",
+            '{ supplier(name: "x") { id } }',
             "{ simCards(first: 1) { nodes { supplier { id } } } }",
             "{ dataPackages(first: 1) { nodes { supplier { name } } } }",
-            f"{{ simCards(first: 1, filter: {{supplier: {{eq: \"{id}\"}}}}) {{ nodes {{ id }} }} }}",
-            f"{{ dataPackages(first: 1, filter: {{supplier: {{eq: \"{id}\"}}}}) {{ nodes {{ id }} }} }}",
+            f'{{ simCards(first: 1, filter: {{supplier: {{eq: "{id}"}}}}) {{ nodes {{ id }} }} }}',
+            f'{{ dataPackages(first: 1, filter: {{supplier: {{eq: "{id}"}}}}) {{ nodes {{ id }} }} }}',
         ):
             assert await shared_world.codes(caller, query) == ["FORBIDDEN"], (caller, query)
         for selection in ("id", "... on Supplier { name }"):
@@ -144,8 +156,15 @@ async def test_customers_do_not_hear_of_suppliers(shared_world: World) -> None:
 
 def package_input(world: World, **changes: Any) -> dict[str, Any]:
     return {
-        "code": "CM-H-6G", "name": "Half a year", "carrier": "CMCC", "periodType": "HALF_YEARLY", "dataVolumeMb": 6144,
-        "channelPrice": "12.3456", "salePrice": "20", "supplier": supplier_id(world), **changes,
+        "code": "CM-H-6G",
+        "name": "Half a year",
+        "carrier": "CMCC",
+        "periodType": "HALF_YEARLY",
+        "dataVolumeMb": 6144,
+        "channelPrice": "12.3456",
+        "salePrice": "20",
+        "supplier": supplier_id(world),
+        **changes,
     }
 
 
@@ -155,13 +174,24 @@ async def test_a_data_package_is_made_and_changed(world: World, caller: str) -> 
     payload = (await world.data(caller, CREATE_PACKAGE, {"input": package_input(world)}))["createDataPackage"]
     assert payload["errors"] == []
     expected = {
-        "id": payload["dataPackage"]["id"], "code": "CM-H-6G", "name": "Half a year", "carrier": "CMCC",
-        "periodType": "HALF_YEARLY", "dataVolumeMb": 6144, "channelPrice": "12.3456", "salePrice": "20.0000",
-        "currency": "CNY", "status": "ACTIVE", "supplier": {"id": supplier_id(world), "name": "移动OneLink"},
+        "id": payload["dataPackage"]["id"],
+        "code": "CM-H-6G",
+        "name": "Half a year",
+        "carrier": "CMCC",
+        "periodType": "HALF_YEARLY",
+        "dataVolumeMb": 6144,
+        "channelPrice": "12.3456",
+        "salePrice": "20.0000",
+        "currency": "CNY",
+        "status": "ACTIVE",
+        "supplier": {"id": supplier_id(world), "name": "移动OneLink"},
     }
     assert payload["dataPackage"] == expected
     for change in (
-        {"name": "Six months"}, {"channelPrice": "0"}, {"salePrice": "21.5000"}, {"dataVolumeMb": 1},
+        {"name": "Six months"},
+        {"channelPrice": "0"},
+        {"salePrice": "21.5000"},
+        {"dataVolumeMb": 1},
         {"status": "DISABLED"},
     ):
         input = {"id": expected["id"], **change}
@@ -196,7 +226,7 @@ async def test_data_package_refusals(world: World) -> None:
         ({"supplier": encode_id("sup", 10**9)}, "NOT_FOUND", "supplier"),
         ({"supplier": id}, "INVALID_ID", "supplier"),
     ):
-        payload = (await world.data("operations", CREATE_PACKAGE, {"input": package_input(world, **change)}))
+        payload = await world.data("operations", CREATE_PACKAGE, {"input": package_input(world, **change)})
         refused = {"dataPackage": None, "errors": [{"code": code, "field": field}]}
         assert payload["createDataPackage"] == refused, change
         if set(change) <= {"name", "dataVolumeMb", "channelPrice", "salePrice"}:
@@ -258,7 +288,11 @@ async def test_agents_see_their_price_and_enterprises_only_the_sale_price(shared
 @pytest.mark.parametrize("kind", ["CONVENIENCE_STORE", "CMCC_OUTLET", "CUCC_OUTLET", "CTCC_OUTLET"])
 async def test_outlets(world: World, caller: str, kind: str) -> None:
     input = {
-        "name": " Lake Road ", "province": "浙江", "outletType": kind, "contactName": "Li", "contactPhone": "0571 123456",
+        "name": " Lake Road ",
+        "province": "浙江",
+        "outletType": kind,
+        "contactName": "Li",
+        "contactPhone": "0571 123456",
     }
     payload = (await world.data(caller, CREATE_OUTLET, {"input": input}))["createOutlet"]
     assert payload["errors"] == []
@@ -302,11 +336,21 @@ async def test_outlet_refusals(world: World) -> None:
 
 SCHEMA = build_schema(SDL.read_text(encoding="utf-8"))
 PROVED = {
-    "agents": "S0-23", "customers": "S0-10", "tenants": "S3-01", "dataPackages": "S0-07", "suppliers": "S0-08",
-    "outlets": "S0-39", "simCards": "S0-09", "importTasks": "S0-05", "endUsers": "S0-40",
+    "agents": "S0-23",
+    "customers": "S0-10",
+    "tenants": "S3-01",
+    "dataPackages": "S0-07",
+    "suppliers": "S0-08",
+    "outlets": "S0-39",
+    "simCards": "S0-09",
+    "importTasks": "S0-05",
+    "endUsers": "S0-40",
 }
 ABSENT: dict[str, Any] = {
-    "ID": "", "String": "no such value", "Int": 98, "DateTime": "1999-01-01T00:00:00+00:00",
+    "ID": "",
+    "String": "no such value",
+    "Int": 98,
+    "DateTime": "1999-01-01T00:00:00+00:00",
 }
 
 
@@ -451,8 +495,12 @@ async def test_every_order_sorts_across_pages(shared_world: World, root: str, or
     of = dict(lists("orderBy"))[root]
     field = re.sub(r"_(.)", lambda m: m[1].upper(), order.lower())
     got = await rows(
-        shared_world, root, field, ", orderBy: [$order]",
-        order={"field": order, "direction": direction}, types={"order": f"{of.name}!"},
+        shared_world,
+        root,
+        field,
+        ", orderBy: [$order]",
+        order={"field": order, "direction": direction},
+        types={"order": f"{of.name}!"},
     )
     kind = get_named_type(
         get_named_type(get_named_type(SCHEMA.query_type.fields[root].type).fields["nodes"].type).fields[field].type  # type: ignore[union-attr]

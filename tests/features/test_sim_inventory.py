@@ -16,19 +16,26 @@ from planner.ids import decode_id, encode_id
 from tests.support.world import World
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-IMPORT = """mutation($file: Upload!) { importSimCards(file: $file) { task { id status } errors { code field message } } }"""
+IMPORT = (
+    """mutation($file: Upload!) { importSimCards(file: $file) { task { id status } errors { code field message } } }"""
+)
 PROGRESS = """query($id: ID!, $after: String) { importTask(id: $id) { status total done failed progress errorCode
     refusedFileUrl refusals(first: 200, after: $after) { totalCount
         nodes { rowNumber column value code message } } } }"""
 CARD = """id iccid displayIccid imsi msisdn carrier simType entryMode status apn remark activatedAt
     supplier { name } package { code } holder { id }"""
-CREATE = f"mutation($input: CreateSimCardInput!) {{ createSimCard(input: $input) {{ simCard {{ {CARD} }} errors {{ code field }} }} }}"
-RANGE = f"""mutation($input: CreateSimCardRangeInput!) {{ createSimCardRange(input: $input) {{
-    task {{ id kind status total done failed }} errors {{ code field }} }} }}"""
+CREATE = f"""mutation($input: CreateSimCardInput!) {{ createSimCard(input: $input) {{
+    simCard {{ {CARD} }} errors {{ code field }} }} }}"""
+RANGE = """mutation($input: CreateSimCardRangeInput!) { createSimCardRange(input: $input) {
+    task { id kind status total done failed } errors { code field } } }"""
 KINDS = {
-    "check_digit": "CHECK_DIGIT", "duplicate_in_file": "DUPLICATE_IN_FILE",
-    "number_lost_precision": "NUMBER_LOST_PRECISION", "too_short": "TOO_SHORT", "iccid_missing": "ICCID_MISSING",
-    "unknown_plan": "UNKNOWN_PACKAGE", "unknown_type": "UNKNOWN_TYPE",
+    "check_digit": "CHECK_DIGIT",
+    "duplicate_in_file": "DUPLICATE_IN_FILE",
+    "number_lost_precision": "NUMBER_LOST_PRECISION",
+    "too_short": "TOO_SHORT",
+    "iccid_missing": "ICCID_MISSING",
+    "unknown_plan": "UNKNOWN_PACKAGE",
+    "unknown_type": "UNKNOWN_TYPE",
     "carrier_differs_from_iccid_prefix": "CARRIER_DIFFERS",
 }
 
@@ -47,7 +54,11 @@ async def test_the_carriers_spreadsheet_gives_exactly_what_it_should(world: Worl
 
     task = (await world.data("operations", PROGRESS, {"id": payload["task"]["id"]}))["importTask"]
     assert (task["status"], task["total"], task["done"], task["failed"], task["progress"]) == (
-        "SUCCEEDED", expected["rows"], expected["accepted"], expected["rejected"], 1.0,
+        "SUCCEEDED",
+        expected["rows"],
+        expected["accepted"],
+        expected["rejected"],
+        1.0,
     )
     found: dict[str, list[int]] = {}
     for refusal in task["refusals"]["nodes"]:
@@ -131,8 +142,13 @@ async def import_rows(world: World, *lines: str, name: str = "cards.csv") -> dic
 async def test_one_card_is_entered(world: World, caller: str, kind: str) -> None:
     number = iccid("8986011234567890123")
     input = {
-        "iccid": f" {number[:4]} {number[4:10]}\t{number[10:]} ", "simType": kind, "imsi": "460011234567890",
-        "msisdn": "1064123456789", "apn": " cmiot ", "remark": "a sample", "package": package(world, "CU-M-500M"),
+        "iccid": f" {number[:4]} {number[4:10]}\t{number[10:]} ",
+        "simType": kind,
+        "imsi": "460011234567890",
+        "msisdn": "1064123456789",
+        "apn": " cmiot ",
+        "remark": "a sample",
+        "package": package(world, "CU-M-500M"),
         "supplier": supplier(world, Carrier.CUCC),
     }
     payload = (await world.data(caller, CREATE, {"input": input}))["createSimCard"]
@@ -140,11 +156,23 @@ async def test_one_card_is_entered(world: World, caller: str, kind: str) -> None
     card = payload["simCard"]
     id, display = card.pop("id"), card.pop("displayIccid")
     assert card == {
-        "iccid": number, "imsi": "460011234567890", "msisdn": "1064123456789", "carrier": "CUCC", "simType": kind,
-        "entryMode": "SINGLE", "status": "STOCK", "apn": "cmiot", "remark": "a sample", "activatedAt": None,
-        "supplier": {"name": "联通CMP"}, "package": {"code": "CU-M-500M"}, "holder": {"id": world.id("platform")},
+        "iccid": number,
+        "imsi": "460011234567890",
+        "msisdn": "1064123456789",
+        "carrier": "CUCC",
+        "simType": kind,
+        "entryMode": "SINGLE",
+        "status": "STOCK",
+        "apn": "cmiot",
+        "remark": "a sample",
+        "activatedAt": None,
+        "supplier": {"name": "联通CMP"},
+        "package": {"code": "CU-M-500M"},
+        "holder": {"id": world.id("platform")},
     }
-    found = await world.data("sales", f"query($n: String!) {{ simCard(displayIccid: $n) {{ {CARD} }} }}", {"n": display})
+    found = await world.data(
+        "sales", f"query($n: String!) {{ simCard(displayIccid: $n) {{ {CARD} }} }}", {"n": display}
+    )
     assert found["simCard"] == {"id": id, "displayIccid": display, **card}
     # the package that it came with is its first in the history
     key = (decode_id(id) or ("", 0))[1]
@@ -211,7 +239,7 @@ def range_input(world: World, first: str, last: str, **more: Any) -> dict[str, A
 @pytest.mark.parametrize("length", [19, 20])
 async def test_a_range_with_check_digits(world: World, caller: str, length: int) -> None:
     # nines at the end, so that the count carries; twenty digits are more than a 64-bit number holds
-    start = int("8986009" + "9" * (length - 10) + "95")
+    start = int("8986001" + "9" * (length - 10) + "95")
     numbers = [iccid(str(start + n)) for n in range(8)]
     assert {len(number) for number in numbers} == {length}
     input = range_input(world, f" {numbers[0]} ", numbers[-1], package=package(world, "CM-M-1G"), apn="cmiot")
@@ -220,7 +248,13 @@ async def test_a_range_with_check_digits(world: World, caller: str, length: int)
     assert queued == {"kind": "SIM_RANGE", "status": "QUEUED", "total": 8, "done": 0, "failed": 0}
     assert await world.sql("SELECT 1 FROM sim_card WHERE entry_mode = 'RANGE'") == []
     task = await work_off(world, payload)
-    assert (task["status"], task["total"], task["done"], task["failed"], task["progress"]) == ("SUCCEEDED", 8, 8, 0, 1.0)
+    assert (task["status"], task["total"], task["done"], task["failed"], task["progress"]) == (
+        "SUCCEEDED",
+        8,
+        8,
+        0,
+        1.0,
+    )
     assert (task["refusedFileUrl"], task["refusals"]["totalCount"]) == (None, 0)
     filter = {"iccid": {"in": numbers}}
     query = f"query($filter: SimCardFilter) {{ simCards(first: 50, filter: $filter) {{ nodes {{ {CARD} }} }} }}"
@@ -229,9 +263,18 @@ async def test_a_range_with_check_digits(world: World, caller: str, length: int)
     # in the order of entry, so that a box of cards is a range of display ICCIDs too
     assert [card["displayIccid"] for card in cards] == sorted(card["displayIccid"] for card in cards)
     common = {
-        "imsi": None, "msisdn": None, "carrier": "CMCC", "simType": "CONSUMER", "entryMode": "RANGE", "status": "STOCK",
-        "apn": "cmiot", "remark": None, "activatedAt": None, "supplier": {"name": "移动OneLink"},
-        "package": {"code": "CM-M-1G"}, "holder": {"id": world.id("platform")},
+        "imsi": None,
+        "msisdn": None,
+        "carrier": "CMCC",
+        "simType": "CONSUMER",
+        "entryMode": "RANGE",
+        "status": "STOCK",
+        "apn": "cmiot",
+        "remark": None,
+        "activatedAt": None,
+        "supplier": {"name": "移动OneLink"},
+        "package": {"code": "CM-M-1G"},
+        "holder": {"id": world.id("platform")},
     }
     assert all(card | common == card for card in cards)
     bindings = await world.sql(
@@ -304,7 +347,8 @@ async def test_a_range_over_existing_cards_tells_which(world: World) -> None:
     task = await work_off(world, (await world.data("operations", RANGE, {"input": input}))["createSimCardRange"])
     assert (task["status"], task["done"], task["failed"], task["progress"]) == ("SUCCEEDED", 8, 2, 1.0)
     assert [(r["rowNumber"], r["column"], r["value"], r["code"]) for r in task["refusals"]["nodes"]] == [
-        (3, "ICCID", known[0], "ALREADY_IN_INVENTORY"), (6, "ICCID", known[1], "ALREADY_IN_INVENTORY"),
+        (3, "ICCID", known[0], "ALREADY_IN_INVENTORY"),
+        (6, "ICCID", known[1], "ALREADY_IN_INVENTORY"),
     ]
     # what was there stays as it was
     rows = await world.sql("SELECT remark, sim_type FROM sim_card WHERE iccid = ANY($1)", known)

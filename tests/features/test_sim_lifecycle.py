@@ -116,7 +116,9 @@ async def test_a_life_with_its_history(world: World) -> None:
     [
         "operations",
         "north",
-        pytest.param("north-east", marks=pytest.mark.xfail(strict=True, reason="what the holders above have is hidden")),
+        pytest.param(
+            "north-east", marks=pytest.mark.xfail(strict=True, reason="what the holders above have is hidden")
+        ),
     ],
 )
 async def test_activation_is_dated_once_on_the_card_and_at_every_level_of_its_holders(
@@ -126,7 +128,9 @@ async def test_activation_is_dated_once_on_the_card_and_at_every_level_of_its_ho
     [node] = (await step(world, caller, "activateSimCards", [encode_id("sim", card.id)]))["simCards"]
     [row] = await world.sql("SELECT activated_at, status FROM sim_card WHERE id = $1", card.id)
     assert (row["status"], row["activated_at"].isoformat()) == ("ACTIVE", node["activatedAt"].replace("Z", "+00:00"))
-    held = await world.sql("SELECT level, activated_at FROM sim_allocation WHERE sim_card_id = $1 ORDER BY level", card.id)
+    held = await world.sql(
+        "SELECT level, activated_at FROM sim_allocation WHERE sim_card_id = $1 ORDER BY level", card.id
+    )
     assert [(r["level"], r["activated_at"]) for r in held] == [(1, row["activated_at"]), (2, row["activated_at"])]
     others = await world.sql(
         "SELECT 1 FROM sim_allocation WHERE sim_card_id <> $1 AND activated_at IS NOT NULL", card.id
@@ -192,7 +196,9 @@ async def test_a_package_is_bound_changed_and_unbound_with_history(world: World,
     assert found["package"] == {"code": "CM-M-1G"}
     history = found["packageBindings"]["nodes"]
     assert [(b["package"]["code"], b["unboundAt"] is None) for b in history] == [
-        ("CM-M-1G", False), ("CM-Q-3G", False), ("CM-M-1G", True),
+        ("CM-M-1G", False),
+        ("CM-Q-3G", False),
+        ("CM-M-1G", True),
     ]
     assert [row["package_id"] for row in await world.sql("SELECT package_id FROM sim_card WHERE id = $1", card.id)] == [
         world.packages["CM-M-1G"].id
@@ -265,7 +271,8 @@ async def test_a_card_is_given_to_a_person_and_taken_back(world: World, caller: 
         "SELECT end_user_id, unbound_at FROM sim_end_user_binding WHERE sim_card_id = $1 ORDER BY id", card.id
     )
     assert [(row["end_user_id"], row["unbound_at"] is None) for row in history] == [
-        (world.end_users[holder].id, False), (world.end_users[holder].id, True),
+        (world.end_users[holder].id, False),
+        (world.end_users[holder].id, True),
     ]
 
 
@@ -301,7 +308,8 @@ async def test_a_person_bound_above_is_unbound_below(world: World) -> None:
         world.cards["platform"][0].id,
     )
     assert [(row["end_user_id"], row["unbound_at"] is None) for row in history] == [
-        (world.end_users["north"].id, False), (world.end_users["north-east"].id, True),
+        (world.end_users["north"].id, False),
+        (world.end_users["north-east"].id, True),
     ]
 
 

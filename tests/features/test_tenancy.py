@@ -71,18 +71,38 @@ async def assert_tree_is_whole(world: World) -> None:
 @pytest.mark.parametrize("caller", ["admin", "operations", "sales"])
 async def test_the_platform_takes_on_an_enterprise(world: World, caller: str) -> None:
     profile = {
-        "name": "  Harbour Logistics ", "contactName": "Chen", "phone": "0571-8888 1234", "email": "it@harbour.example",
-        "timeZone": "Asia/Urumqi", "remark": "pays by the quarter",
+        "name": "  Harbour Logistics ",
+        "contactName": "Chen",
+        "phone": "0571-8888 1234",
+        "email": "it@harbour.example",
+        "timeZone": "Asia/Urumqi",
+        "remark": "pays by the quarter",
     }
-    input = {"profile": profile, "businessLicence": "91330100MA27", "landline": "0571 8888", "account": account("harbour")}
+    input = {
+        "profile": profile,
+        "businessLicence": "91330100MA27",
+        "landline": "0571 8888",
+        "account": account("harbour"),
+    }
     payload = (await world.data(caller, CREATE_ENTERPRISE, {"input": input}))["createEnterprise"]
     assert payload["errors"] == []
     id = payload["tenant"].pop("id")
     expected = {
-        "kind": "ENTERPRISE", "name": "Harbour Logistics", "level": 1, "status": "ACTIVE", "contactName": "Chen",
-        "phone": "0571-8888 1234", "email": "it@harbour.example", "timeZone": "Asia/Urumqi", "currency": "CNY",
-        "remark": "pays by the quarter", "parent": {"id": world.id("platform")}, "businessLicence": "91330100MA27",
-        "landline": "0571 8888", "creditLimit": "0.0000", "availableAmount": "0.0000",
+        "kind": "ENTERPRISE",
+        "name": "Harbour Logistics",
+        "level": 1,
+        "status": "ACTIVE",
+        "contactName": "Chen",
+        "phone": "0571-8888 1234",
+        "email": "it@harbour.example",
+        "timeZone": "Asia/Urumqi",
+        "currency": "CNY",
+        "remark": "pays by the quarter",
+        "parent": {"id": world.id("platform")},
+        "businessLicence": "91330100MA27",
+        "landline": "0571 8888",
+        "creditLimit": "0.0000",
+        "availableAmount": "0.0000",
     }
     assert payload["tenant"] == expected
     read = (await world.data("finance", "query($id: ID!) { tenant(id: $id) { name } }", {"id": id}))["tenant"]

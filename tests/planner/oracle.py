@@ -115,7 +115,11 @@ class Forbidden:
 
 
 class Oracle:
-    """Answers for one graph and its rows; ``acting`` says for whom."""
+    """Answers for one graph and its rows; ``acting`` says for whom.
+
+    ``live`` and ``computed`` answer such fields from a row; ``roots`` says which rows a root lists where it is not
+    all; ``answers`` are the roots that are Python values.
+    """
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class Oracle:
         live: Mapping[tuple[str, str], Live],
         computed: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Any]],
         roots: Mapping[str, Callable[[Mapping[str, Any]], bool]],
+        answers: Mapping[str, Callable[[Caller], Any]],
         max_page: int,
     ) -> None:
         self.graph = graph
@@ -133,6 +138,7 @@ class Oracle:
         self.live = live
         self.computed = computed
         self.roots = roots
+        self.answers = answers
         self.max_page = max_page
 
     def acting(self, principal: Principal) -> Caller:
@@ -230,8 +236,8 @@ class Caller:
         return getattr(source, snake(name))
 
     def root(self, name: str, arguments: dict[str, Any], info: Any) -> Any:
-        if name == "viewer":
-            return self.viewer()
+        if name in self.oracle.answers:
+            return self.oracle.answers[name](self)
         if name == "node":
             return self.node(arguments["id"])
         if name == "nodes":

@@ -69,10 +69,10 @@ async def test_aliases(rich_world: World, statements: list[str]) -> None:
 
 
 async def test_tokens(rich_world: World, statements: list[str]) -> None:
-    text = "{ tenants { nodes { " + "name " * 143 + "} } }"
+    text = "{ tenants { nodes { " + "name " * (LIMITS.max_tokens - 8) + "} } }"
     assert await ask(rich_world, text) == []
     statements.clear()
-    assert await ask(rich_world, text.replace("name", "name name", 1)) == ["TOO_LARGE"]
+    assert await ask(rich_world, text.replace("name", "name name", 1)) == ["LIMIT_EXCEEDED"]
     assert statements == []
 
 

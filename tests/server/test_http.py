@@ -413,7 +413,7 @@ async def test_a_hundred_megabytes_are_refused_without_being_taken_in(shared_wor
     assert answer.json()["errors"][0]["extensions"]["limit"] == MEGABYTE
     assert flood.taken <= (0 if declared else MEGABYTE + 65_536)
     assert peak < 4 * MEGABYTE
-    assert seconds < 2
+    assert seconds < 5
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["content-length", "chunked"])
@@ -562,14 +562,14 @@ async def test_a_statement_that_takes_too_long_ends_as_a_timeout(world: World) -
     reader = world.client.application.reader
     for connection in reader._free:
         await connection.raw.execute("SET statement_timeout = '200ms'")
-    await _locked_out(world, within=3)
+    await _locked_out(world, within=8)
 
 
 async def test_an_operation_that_takes_too_long_ends_as_a_timeout(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(monkeypatch, world.client, "agent", seconds=0.2)
-    await _locked_out(world, within=3)
+    await _locked_out(world, within=8)
 
 
 async def _locked_out(world: World, within: float) -> None:
