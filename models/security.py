@@ -70,7 +70,7 @@ def statements() -> Iterator[str]:
         yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
         yield f"DROP POLICY IF EXISTS {name}_reach ON {name}"
         reach = _predicate(model)
-        yield (f"CREATE POLICY {name}_reach ON {name} TO {APPLICATION_ROLE} USING ({reach}) WITH CHECK ({reach})")
+        yield f"CREATE POLICY {name}_reach ON {name} TO {APPLICATION_ROLE} USING ({reach}) WITH CHECK ({reach})"
         if issubclass(model, Published):
             # for reading only: a policy for all commands would let a tenant remove what those above it publish
             yield f"DROP POLICY IF EXISTS {name}_published ON {name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from collections.abc import Sequence
 
 from planner.errors import bad_input
@@ -23,6 +24,9 @@ def order_tag(type_name: str, keys: Sequence[tuple[str, bool]]) -> str:
 
 
 def encode_cursor(tag: str, key: int, values: Sequence[str | None] = ()) -> str:
+    if not values:
+        # what every edge of a page has; in base64, text of these characters has no letter that a URL minds
+        return b2a_base64(f"{tag}{SEPARATOR}{key:x}".encode(), newline=False).decode()
     parts = [tag, f"{key:x}", *(NULL if v is None else v for v in values)]
     return urlsafe_b64encode(SEPARATOR.join(parts).encode()).decode()
 

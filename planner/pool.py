@@ -47,7 +47,12 @@ class Connection:
             statement = self.statements[sql] = await self.raw.prepare(sql)
             if len(self.statements) > KEPT_STATEMENTS:
                 self.statements.popitem(last=False)
-        rows: list[Any] = await statement.fetch(*arguments)
+        try:
+            rows: list[Any] = await statement.fetch(*arguments)
+        except asyncpg.InvalidCachedStatementError:
+            # a migration has changed a table under the plan: it is made anew, once
+            statement = self.statements[sql] = await self.raw.prepare(sql)
+            rows = await statement.fetch(*arguments)
         return rows
 
 

@@ -42,6 +42,7 @@ from server.engine import Engine, refusals_of
 from server.http import GraphQLEndpoint, _language
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
+from services import logs
 from services.files import FileStore
 from services.keys import Keys
 from services.runtime import Origin, Runtime
@@ -278,4 +279,5 @@ def build(application: Application) -> Starlette:
 
 
 def create_app() -> Starlette:
+    logs.configure()
     return build(Application(get_settings()))

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -56,6 +56,11 @@ _WEIGHT = re.compile(r";\s*q=([01](?:\.\d{0,3})?)", re.IGNORECASE)
 
 REQUESTS = Counter("trellis_requests_total", "GraphQL requests.", ["door", "status"])
 SECONDS = Histogram("trellis_request_seconds", "Time to answer a GraphQL request.", ["door"])
+
+
+@cache
+def _metrics(door: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(door, status), SECONDS.labels(door)
 
 
 @dataclass
@@ -125,8 +130,9 @@ class GraphQLEndpoint:
                 errors = refusals_of(error, request_id)
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
-            REQUESTS.labels(door.name, status).inc()
-            SECONDS.labels(door.name).observe(time.perf_counter() - started)
+            requests, seconds = _metrics(door.name, status)
+            requests.inc()
+            seconds.observe(time.perf_counter() - started)
         # a status that is no success may be some proxy's, unless the media type says whose answer it is
         kind = JSON if media == JSON and status == 200 else GRAPHQL_RESPONSE
         sent = [

@@ -14,6 +14,7 @@ from services.refusal import Refusal, not_found
 from services.runtime import Work
 
 MAX_AGENT_LEVEL = 3
+TREE_LOCK = 0x54524545
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 CHILDREN_PER_TENANT = len(DIGITS) ** 4
 FIRST_ROLE = {TenantKind.ENTERPRISE: "enterprise_admin", TenantKind.AGENT: "agent_admin"}
@@ -26,6 +27,13 @@ def path_code(number: int) -> str:
         number, digit = divmod(number, 32)
         code = DIGITS[digit] + code
     return code
+
+
+async def _hold_tree(work: Work, *, moving: bool = False) -> None:
+    """New tenants are placed side by side; a move has the tree to itself, so that it neither crosses another nor
+    misses a tenant that is being placed in its branch."""
+    lock = func.pg_advisory_xact_lock if moving else func.pg_advisory_xact_lock_shared
+    await work.session.execute(select(lock(TREE_LOCK)))
 
 
 async def _locked(work: Work, tenant_id: int, field: str) -> Tenant:
@@ -104,6 +112,7 @@ async def create_enterprise(
     work: Work, profile: object, *, business_licence: str | None, landline: str | None, account: object | None
 ) -> Tenant:
     """An enterprise directly below the platform (S0-11)."""
+    await _hold_tree(work)
     parent = await _locked(work, _own(work), "tenant")
     if parent.kind is not TenantKind.PLATFORM:
         raise Refusal("WRONG_PARENT", "tenant")
@@ -121,6 +130,7 @@ async def create_enterprise(
 
 async def create_agent(work: Work, profile: object, account: object | None) -> Tenant:
     """An agent directly below the caller: level 1 by the platform, 2 and 3 by their parent (S0-11, S0-21)."""
+    await _hold_tree(work)
     parent = await _locked(work, _own(work), "tenant")
     level = _agent_level_below(parent)
     tenant = Agent(kind=TenantKind.AGENT, agent_level=level, total_income=0, income_balance=0)
@@ -175,10 +185,7 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
     WRONG_PARENT where the kinds do not fit or agents would stand deeper than three levels, PARENT_WITHIN where the
     new parent stands inside the branch.
     """
-    # the root's lock lets one branch move at a time, so that two moves cannot cross
-    root = await work.session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH).with_for_update())
-    if root is None:
-        raise not_found("parent")
+    await _hold_tree(work, moving=True)
     tenant = await _locked(work, tenant_id, "id")
     parent = await _locked(work, parent_id, "parent")
     if parent.path.startswith(tenant.path):

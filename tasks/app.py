@@ -9,8 +9,10 @@ from typing import Any
 
 from celery import Celery
 
+from services import logs
 from tasks.settings import TaskSettings
 
+logs.configure()
 settings = TaskSettings()
 
 app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim"])

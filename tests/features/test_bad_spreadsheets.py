@@ -28,7 +28,8 @@ from tests.conftest import Place
 from tests.support.world import World
 
 IMPORT = """mutation($file: Upload!) { importSimCards(file: $file) { task { id } errors { code field } } }"""
-TASK = """query($id: ID!) { importTask(id: $id) { status total done failed errorCode errorMessage finishedAt refusedFileUrl
+TASK = """query($id: ID!) { importTask(id: $id) {
+    status total done failed errorCode errorMessage finishedAt refusedFileUrl
     refusals(first: 9) { totalCount nodes { rowNumber code } } } }"""
 HEADINGS = ["ICCID", "运营商", "供应商", "卡类型"]
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
@@ -69,9 +70,9 @@ def packed(parts: dict[str, str], flag: int = 0) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in (whole | parts).items():
             archive.writestr(name, content)
-    content = bytearray(out.getvalue())
-    content[content.index(b"PK\x01\x02") + 8] |= flag
-    return bytes(content)
+    made = bytearray(out.getvalue())
+    made[made.index(b"PK\x01\x02") + 8] |= flag
+    return bytes(made)
 
 
 def sheet_xml(rows: str) -> str:

@@ -76,7 +76,8 @@ async def test_the_transition_table(world: World, action: str, source: str) -> N
     rows = await world.sql("SELECT status FROM sim_card WHERE id = ANY($1)", [card.id, twin.id])
     assert {row["status"] for row in rows} == {target}
     steps = await world.sql(
-        "SELECT c.*, a.login FROM sim_status_change c JOIN staff_account a ON a.id = c.account_id WHERE sim_card_id = $1",
+        """SELECT c.*, a.login FROM sim_status_change c JOIN staff_account a ON a.id = c.account_id
+           WHERE sim_card_id = $1""",
         card.id,
     )
     assert [(row["from_status"], row["to_status"], row["login"]) for row in steps] == [(source, target, "operations")]

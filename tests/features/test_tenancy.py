@@ -50,7 +50,8 @@ async def ask(world: World, login: str, query: str, variables: dict[str, Any] | 
 async def tree(world: World) -> list[asyncpg.Record]:
     """Everything that a refused change must leave as it was."""
     return await world.sql(
-        """SELECT t.*, (SELECT count(*) FROM staff_account) AS accounts, (SELECT count(*) FROM tenant_closure) AS closure
+        """SELECT t.*, (SELECT count(*) FROM staff_account) AS accounts,
+                  (SELECT count(*) FROM tenant_closure) AS closure
            FROM tenant t ORDER BY id"""
     )
 
@@ -325,6 +326,12 @@ async def test_a_branch_moves_with_everything_in_it(world: World) -> None:
     # nothing that a tenant of the branch owns stays behind, and a card's level-1 branch is the new one
     for table in ("sim_card", "staff_account", "end_user", "api_key", "department", "task", "sim_package_binding"):
         assert await world.sql(f"SELECT id FROM {table} WHERE tenant_path LIKE $1 || '%'", old) == [], table
+    # a card's history goes with the card, a log stays where things happened
+    stayed = {
+        table: len(await world.sql(f"SELECT id FROM {table} WHERE tenant_path LIKE $1 || '%'", old))
+        for table in ("sim_status_change", "login_record")
+    }
+    assert stayed == {"sim_status_change": 0, "login_record": 2}
     branches = await world.sql("SELECT DISTINCT tenant_branch FROM sim_card WHERE id = ANY($1)", list(cards))
     assert [row["tenant_branch"] for row in branches] == [south]
 
@@ -416,6 +423,8 @@ async def test_crossing_moves_end_in_one_tree(world: World) -> None:
 @pytest.mark.feature("S3-01")
 async def test_a_sub_agent_made_while_its_branch_moves_goes_with_it(world: World) -> None:
     """Both wait for the same row, the new sub-agent first: the move must not miss what it has not seen yet."""
+    for caller in ("south-west", "admin"):
+        await world.token(caller)
     holder = await asyncpg.connect(world.superuser_url, ssl=False)
     try:
         hold = holder.transaction()

@@ -94,6 +94,8 @@ class Writer:
     def part(self, kind: Any, depth: int, apart: bool) -> str:
         if self.chance(4):
             return f"__typename{self.directive()}"
+        if self.chance(3) and depth > 0:
+            return f"...{self.directive()} {self.selection(kind, depth - 1, apart=apart)}"
         narrower = self.narrower(kind)
         if narrower and depth > 0 and self.chance(70 if kind.name == "Node" else 20):
             condition = self.one(narrower)
@@ -118,10 +120,7 @@ class Writer:
             name = f"F{len(self.fragments)}"
             self.fragments[name] = (condition, inside)
             return f"...{name}{self.directive()}"
-        typed = "" if self.chance(10) and not apart else f" on {condition}"
-        return f"...{typed}{self.directive()} {self.selection(kind, depth, apart=apart)}" if typed else (
-            f"... on {condition} {self.selection(kind, depth, apart=apart)}"
-        )
+        return f"... on {condition}{self.directive()} {self.selection(kind, depth, apart=apart)}"
 
     def directive(self) -> str:
         if not self.chance(8):
@@ -135,8 +134,10 @@ class Writer:
     # -- fields -------------------------------------------------------------------------------------------
 
     def selected(self, kind: Any, depth: int, apart: bool) -> str:
-        names = [n for n in kind.fields if self.allowed(kind, n) and (depth > 0 or is_leaf_type(self.returned(kind, n)))]
-        if self.chance(1):
+        names = [
+            n for n in kind.fields if self.allowed(kind, n) and (depth > 0 or is_leaf_type(self.returned(kind, n)))
+        ]
+        if self.chance(2):
             names = list(kind.fields)
         elif kind.name in self.entities and self.chance(12):
             names = [n for n in names if self.is_live(kind.name, n)] or names

@@ -1,26 +1,17 @@
-"""A world with something of everything in it, for tests that only read, and the means to ask it past HTTP."""
+"""A world with something of everything in it, for tests that only read, and a count of what is asked of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
 
-from authz.principal import Principal, PrincipalKind
-from planner.assemble import Graph
-from planner.operation import DocumentLimits, Operation
 from planner.pool import SET_CONTEXT, Connection
-from resolvers.context import Context
-from server.doors import Door
-from server.engine import Engine, Request
-from services.runtime import Origin
 from tests.conftest import Place, Template, _place, _running
-from tests.support.world import ACTORS, World, sow
-
-WIDE_TENANTS = 1_000
+from tests.support.services import drop_database
+from tests.support.world import World, sow
 
 MORE = """
 INSERT INTO department (tenant_id, tenant_path, name, position, parent_id, status)
@@ -63,13 +54,9 @@ UPDATE tenant SET status = 'SUSPENDED' WHERE name LIKE '%south-west%';
 UPDATE tenant SET created_at = timestamptz '2026-01-01 00:00+00' WHERE level = 2;
 """
 
-GENEROUS = DocumentLimits(max_tokens=20_000, max_depth=60, max_aliases=1_000, max_cost=10**9, max_page=50)
-
 
 @pytest.fixture(scope="session")
 def rich_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    from tests.support.services import drop_database
-
     found = _place(template, worker_id, tmp_path_factory.mktemp("rich"))
     yield found
     drop_database(template.services, found.owner_url.rpartition("/")[2])
@@ -84,59 +71,6 @@ async def rich_world(rich_place: Place) -> AsyncIterator[World]:
         await connection.execute(MORE)
         await connection.close()
         yield world
-
-
-async def principal(world: World, account: str) -> Principal:
-    """An account as it comes in at its door, without a login."""
-    actor = ACTORS[account]
-    tenant = world.tenants[actor.tenant]
-    ((account_id,),) = await world.sql("SELECT id FROM staff_account WHERE login = $1", account)
-    return Principal(
-        PrincipalKind.STAFF,
-        actor.door,
-        world.client.application.runtime.access.grants_of([actor.role], tenant.path),
-        tenant_id=tenant.id,
-        path=tenant.path,
-        tenants_below=len(world.below(actor.tenant)),
-        account_id=account_id,
-        roles=(actor.role,),
-        language="en",
-    )
-
-
-def wide(caller: Principal) -> Principal:
-    """The same caller as if very many tenants stood below it."""
-    return replace(caller, tenants_below=WIDE_TENANTS)
-
-
-class Planner:
-    """The graph's engine with doors of any limits, asked without HTTP."""
-
-    def __init__(self, world: World, graph: Graph, limits: DocumentLimits = GENEROUS) -> None:
-        self.world = world
-        doors = world.client.application.doors
-        self.doors: dict[str, Door] = {
-            name: replace(door, limits=replace(door.limits, document=limits)) for name, door in doors.items()
-        }
-        self.engine = Engine(graph, self.doors)
-
-    def operation(self, caller: Principal, text: str) -> Operation:
-        """The operation of a document; raises GraphRefusals for one that is not valid."""
-        return self.engine.documents[caller.door].get(text).operation(None)
-
-    async def answer(self, caller: Principal, text: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The response; refusals of the whole operation are raised."""
-        application = self.world.client.application
-        document = self.engine.documents[caller.door].get(text)
-        context = Context(
-            application.runtime,
-            caller,
-            self.doors[caller.door].rules,
-            Origin(ip=None, request_id="test"),
-            application.reader,
-            application.endpoint.nudge,
-        )
-        return await self.engine.answer(Request(document, document.operation(None), variables or {}), context)
 
 
 @pytest.fixture

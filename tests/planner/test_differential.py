@@ -30,8 +30,8 @@ from planner.mapping import Connection, Key, Node, Registry, entity, live, regis
 from planner.registry import query
 from schema.sim import CarrierState
 from server.app import the_graph
+from tests.planner.asked import GENEROUS, Planner, principal, wide
 from tests.planner.asking import operations
-from tests.planner.conftest import GENEROUS, Planner, principal, wide
 from tests.planner.oracle import Caller, Oracle, Store
 from tests.support.world import World
 
@@ -39,12 +39,24 @@ EXAMPLES = int(os.environ.get("TRELLIS_EXAMPLES", "160"))
 """How many operations are compared; more of them before a release."""
 
 CALLERS = (
-    "admin", "operations", "acme", "north", "north-east", "coast", "north-east, wide", "north-east, narrowed",
+    "admin",
+    "operations",
+    "acme",
+    "north",
+    "north-east",
+    "coast",
+    "north-east, wide",
+    "north-east, narrowed",
     "operations, narrowed",
 )
 NARROWED = (
-    ("SimCard", "apn"), ("SimCard", "package"), ("SimCard", "carrierState"), ("Agent", "contactName"),
-    ("Agent", "parent"), ("StaffAccount", "phone"), ("EndUser", "name"),
+    ("SimCard", "apn"),
+    ("SimCard", "package"),
+    ("SimCard", "carrierState"),
+    ("Agent", "contactName"),
+    ("Agent", "parent"),
+    ("StaffAccount", "phone"),
+    ("EndUser", "name"),
 )
 
 
@@ -55,7 +67,7 @@ def carrier_state(row: Mapping[str, Any]) -> Any:
         return None
     # a status is never null in the graph: where the loader has none, the whole state is lost
     status = None if row["id"] % 5 == 2 else f"S{row['iccid'][-3:]}"
-    return CarrierState(status=status, online=row["id"] % 2 == 0)  # type: ignore[call-arg]
+    return CarrierState(status=status, online=row["id"] % 2 == 0)  # type: ignore[arg-type]
 
 
 def last_used_at(row: Mapping[str, Any]) -> Any:
@@ -225,7 +237,7 @@ def strict_graph(chief_id: int) -> Graph:
         patch.setattr(planner.mapping, "registry", own)
         patch.setattr(planner.registry, "registry", own)
 
-        @entity(identity.Department, prefix="dep", filters=("name", "parent"), sorts=("position", "name"))
+        @entity(identity.Department, prefix="dep", filters=("name", "parent"), sorts=("name",))
         class Division(Node):
             name: str
             mood: str = live("Never null, yet it may fail.", needs=("name",))

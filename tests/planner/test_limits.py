@@ -10,7 +10,7 @@ import pytest
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.operation import DocumentLimits
 from server.app import the_graph
-from tests.planner.conftest import Planner, principal
+from tests.planner.asked import Planner, principal
 from tests.support.world import World
 
 LIMITS = DocumentLimits(max_tokens=150, max_depth=6, max_aliases=4, max_cost=1_000, max_page=50)

@@ -16,10 +16,11 @@ from authz.principal import Principal
 from planner.cursor import encode_cursor, order_tag
 from planner.errors import GraphRefusal, GraphRefusals
 from server.app import the_graph
-from tests.planner.conftest import Planner, principal, wide
+from tests.planner.asked import Planner, principal, wide
 from tests.support.world import World
 
-CARDS = """query($first: Int, $after: String, $last: Int, $before: String, $order: [SimCardOrder!], $filter: SimCardFilter) {
+CARDS = """query($first: Int, $after: String, $last: Int, $before: String, $order: [SimCardOrder!],
+                 $filter: SimCardFilter) {
     simCards(first: $first, after: $after, last: $last, before: $before, orderBy: $order, filter: $filter) {
         edges { cursor node { id activatedAt } }
         pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
@@ -82,8 +83,10 @@ def orders() -> list[list[dict[str, str]]]:
     """Every order of a card: by each field alone, by both, up and down."""
     found: list[list[dict[str, str]]] = [[]]
     for fields in (("ID",), ("ACTIVATED_AT",), ("ACTIVATED_AT", "ID")):
-        for directions in product(("ASC", "DESC"), repeat=len(fields)):
-            found.append([{"field": f, "direction": d} for f, d in zip(fields, directions, strict=True)])
+        found += [
+            [{"field": f, "direction": d} for f, d in zip(fields, directions, strict=True)]
+            for directions in product(("ASC", "DESC"), repeat=len(fields))
+        ]
     return found
 
 
@@ -222,9 +225,7 @@ GARBAGE = [
 @pytest.mark.parametrize("cursor", GARBAGE, ids=range(len(GARBAGE)))
 @pytest.mark.parametrize("order", [[], [{"field": "ACTIVATED_AT"}]], ids=named)
 @pytest.mark.parametrize("literal", [False, True], ids=["variable", "literal"])
-async def test_garbage_is_no_cursor(
-    rich_world: World, cursor: str, order: list[dict[str, str]], literal: bool
-) -> None:
+async def test_garbage_is_no_cursor(rich_world: World, cursor: str, order: list[dict[str, str]], literal: bool) -> None:
     pages = await walk(rich_world, "north-east")
     if literal:
         by = "".join(f", orderBy: [{{field: {each['field']}}}]" for each in order)
@@ -237,7 +238,7 @@ async def test_garbage_is_no_cursor(
 
 @pytest.mark.parametrize(
     "value",
-    ["", "the day before", "x" * 10_000, "2026-13-45", "99999999999999-01-01", "2026-01-01'; DROP TABLE sim_card; --", "\\"],
+    ["", "the day before", "x" * 10_000, "2026-13-45", "99999999999999-01-01", "2026-01-01' OR true --", "\\"],
 )
 @pytest.mark.parametrize("name", WALKERS)
 async def test_a_forged_sort_value_is_refused(rich_world: World, name: str, value: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.app import the_graph
-from tests.planner.conftest import Planner, principal, wide
+from tests.planner.asked import Planner, principal, wide
 from tests.support.world import World
 
 CALLERS = ("admin", "north", "north-east", "coast")
@@ -85,9 +85,9 @@ async def test_edges_nodes_and_page_info_share_one_statement(rich_world: World, 
 async def test_references_of_many_types_are_one_statement_for_each_table(
     rich_world: World, statements: list[str]
 ) -> None:
-    cards = [*rich_world.card_ids("north"), *rich_world.card_ids("coast"), rich_world.id("north"), rich_world.id("coast")]
+    ids = [rich_world.id("north"), *rich_world.card_ids("coast"), rich_world.id("coast"), *rich_world.card_ids("north")]
     text = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on SimCard { holder { name } } } }"
-    assert await count(rich_world, statements, "north", text, ids=cards) == 2
+    assert await count(rich_world, statements, "north", text, ids=ids) == 2
     assert await count(rich_world, statements, "north", text, ids=[]) == 0
 
 
