@@ -122,7 +122,6 @@ class SimAllocation(TenantOwned, Base):
     holding: Mapped[SimHolding] = mapped_column(stored_enum(SimHolding))
     allocated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
-    activated_at: Mapped[datetime | None]
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
 
     sim_card: Mapped[SimCard] = relationship(lazy="raise")

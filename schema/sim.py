@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import strawberry
+from sqlalchemy import ColumnElement, case, select
 
 import models.sim as stored
 from models.catalog import Carrier
 from models.sim import SimEntryMode, SimHolding, SimStatus, SimType
-from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
+from planner.mapping import (
+    Connection,
+    Node,
+    column,
+    computed,
+    entity,
+    enum_type,
+    input_type,
+    live,
+    to_many,
+    to_one,
+    value,
+)
 from schema.common import UserError
 
 if TYPE_CHECKING:
@@ -93,6 +106,12 @@ class SimStatusChange(Node):
     at: datetime
 
 
+def _activated(allocation: Any) -> ColumnElement[Any]:
+    card = stored.SimCard.__table__
+    at = select(card.c.activated_at).where(card.c.id == allocation.sim_card_id).scalar_subquery()
+    return case((allocation.ended_at.is_(None), at))
+
+
 @entity(stored.SimAllocation, prefix="sal", filters=("holder",), sorts=("allocated_at",))
 class SimAllocation(Node):
     """A card bound to a customer, now or in the past (S0-45)."""
@@ -101,7 +120,9 @@ class SimAllocation(Node):
     holding: SimHolding
     allocated_at: datetime
     ended_at: datetime | None
-    activated_at: datetime | None
+    activated_at: datetime | None = computed(
+        "When the card was first put into service, as long as the customer has it.", lambda a: _activated(a)
+    )
     holder: Tenant | None = to_one("Who received the card.", via="tenant")
     from_tenant: Tenant | None = to_one("Who gave it.")
 

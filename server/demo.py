@@ -61,9 +61,8 @@ JOIN (SELECT *, row_number() OVER (ORDER BY code) - 1 AS n, count(*) OVER () AS 
       FROM data_package WHERE carrier = 'CMCC') p ON p.n = n.i % p.of
 """
 HOLDINGS = """
-INSERT INTO sim_allocation (tenant_id, tenant_path, sim_card_id, from_tenant_id, level, holding, activated_at)
-SELECT h.id, h.path, c.id, h.parent_id, h.level, CASE WHEN h.kind = 'ENTERPRISE' THEN 'OWNED' ELSE 'AGENCY' END,
-       c.activated_at
+INSERT INTO sim_allocation (tenant_id, tenant_path, sim_card_id, from_tenant_id, level, holding)
+SELECT h.id, h.path, c.id, h.parent_id, h.level, CASE WHEN h.kind = 'ENTERPRISE' THEN 'OWNED' ELSE 'AGENCY' END
 FROM sim_card c JOIN tenant_closure up ON up.tenant_id = c.tenant_id JOIN tenant h ON h.id = up.ancestor_id
 WHERE h.parent_id IS NOT NULL
 """

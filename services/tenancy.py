@@ -12,6 +12,7 @@ from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, T
 from services import identity, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
+from services.sim import allocation
 
 MAX_AGENT_LEVEL = 3
 TREE_LOCK = 0x54524545
@@ -216,6 +217,7 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
         .execution_options(synchronize_session=False)
     )
     await work.session.refresh(tenant)
+    await allocation.branch_moved(work, tenant)
     work.access_changed = True
     return tenant
 

@@ -431,7 +431,6 @@ TABLES = [
         holding VARCHAR(40) NOT NULL,
         allocated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         ended_at TIMESTAMP WITH TIME ZONE,
-        activated_at TIMESTAMP WITH TIME ZONE,
         account_id BIGINT,
         tenant_id BIGINT NOT NULL,
         tenant_path TEXT COLLATE "C" NOT NULL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
@@ -97,6 +97,43 @@ async def _bindings_follow(work: Work, keys: list[int], holder: Tenant) -> None:
     )
     for binding in (*packages, *people):
         binding.tenant_id, binding.tenant_path = holder.id, holder.path
+
+
+ENDED_ABOVE = text("""
+UPDATE sim_allocation a SET ended_at = now() FROM sim_card c
+WHERE a.ended_at IS NULL AND a.sim_card_id = c.id AND c.tenant_path >= :path AND c.tenant_path < :end
+  AND NOT (a.tenant_path >= :path AND a.tenant_path < :end)
+  AND a.tenant_id NOT IN (SELECT ancestor_id FROM tenant_closure WHERE tenant_id = :tenant)
+""")
+LEVELLED = text("""
+UPDATE sim_allocation a SET level = -t.level FROM tenant t
+WHERE a.ended_at IS NULL AND a.tenant_id = t.id AND t.path >= :path AND t.path < :end
+""")
+UNSIGNED = text("""
+UPDATE sim_allocation SET level = -level WHERE level < 0 AND tenant_path >= :path AND tenant_path < :end
+""")
+BEGUN_ABOVE = text("""
+INSERT INTO sim_allocation (tenant_id, tenant_path, sim_card_id, from_tenant_id, level, holding)
+SELECT t.id, t.path, c.id, t.parent_id, t.level, 'AGENCY'
+FROM tenant_closure up JOIN tenant t ON t.id = up.ancestor_id
+CROSS JOIN sim_card c
+WHERE up.tenant_id = :tenant AND up.depth > 0 AND t.parent_id IS NOT NULL
+  AND c.tenant_path >= :path AND c.tenant_path < :end
+  AND NOT EXISTS (SELECT FROM sim_allocation a
+                  WHERE a.sim_card_id = c.id AND a.tenant_id = t.id AND a.ended_at IS NULL)
+""")
+
+
+async def branch_moved(work: Work, branch: Tenant) -> None:
+    """A branch stands elsewhere: those who stood above it no longer have its cards, those above it now do, and
+    every holder's level is the one that it stands on."""
+    where = {"path": branch.path, "end": branch.path.rstrip(".") + "/", "tenant": branch.id}
+    place = {"path": where["path"], "end": where["end"]}
+    await work.session.execute(ENDED_ABOVE, where)
+    # by way of negative numbers, so that no two levels of a card meet on the way
+    await work.session.execute(LEVELLED, place)
+    await work.session.execute(UNSIGNED, place)
+    await work.session.execute(BEGUN_ABOVE, where)
 
 
 async def bind_package(work: Work, selection: Selection, package_id: int | None) -> list[int]:

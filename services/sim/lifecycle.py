@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, select, update
 
 from models.base import table_of
-from models.sim import SimAllocation, SimCard, SimStatus, SimStatusChange
+from models.sim import SimCard, SimStatus, SimStatusChange
 from services.refusal import Refusal
 from services.runtime import Work
 from services.sim.selection import Selection, locked_cards
@@ -49,12 +49,6 @@ async def change_status(work: Work, selection: Selection, action: str, reason: s
     if transition.target is SimStatus.ACTIVE and action == "ACTIVATE":
         now = datetime.now(UTC)
         values["activated_at"] = case((SimCard.activated_at.is_(None), now), else_=SimCard.activated_at)
-        await work.session.execute(
-            update(SimAllocation)
-            .where(SimAllocation.sim_card_id.in_(keys), SimAllocation.ended_at.is_(None))
-            .values(activated_at=now)
-            .execution_options(synchronize_session=False)
-        )
     await work.session.execute(
         update(SimCard).where(SimCard.id.in_(keys)).values(**values).execution_options(synchronize_session=False)
     )

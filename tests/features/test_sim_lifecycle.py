@@ -114,13 +114,7 @@ async def test_a_life_with_its_history(world: World) -> None:
 @pytest.mark.feature("S0-45")
 @pytest.mark.parametrize(
     "caller",
-    [
-        "operations",
-        "north",
-        pytest.param(
-            "north-east", marks=pytest.mark.xfail(strict=True, reason="what the holders above have is hidden")
-        ),
-    ],
+    ["operations", "north", "north-east"],
 )
 async def test_activation_is_dated_once_on_the_card_and_at_every_level_of_its_holders(
     world: World, caller: str

@@ -342,7 +342,6 @@ async def test_a_branch_moves_with_everything_in_it(world: World) -> None:
 
 
 @pytest.mark.feature("S3-01")
-@pytest.mark.xfail(strict=True, reason="allocations keep the level that their holder had before the move")
 async def test_cards_are_handed_on_after_a_move(world: World) -> None:
     target = {"id": world.id("north-east"), "parent": world.id("platform")}
     assert (await world.data("admin", MOVE, {"input": target}))["moveTenant"]["errors"] == []

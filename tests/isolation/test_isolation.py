@@ -59,7 +59,6 @@ from authz.scopes import Scope
 from models.security import mapped_tables
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.ids import encode_id
-from planner.introspection import visible_schema
 from planner.mapping import registry
 from server.app import the_graph
 from server.authentication import SCHEME, sign
@@ -150,6 +149,10 @@ class Marked:
     def grants(self, caller: Caller) -> Grants:
         path = ROOT_PATH if caller.kind is PrincipalKind.END_USER else self.world.tenants[caller.tenant].path
         return self.world.client.application.runtime.access.grants_of([caller.role], path)
+
+    def schema(self, caller: Caller) -> GraphQLSchema:
+        """The part of the graph that the caller is shown; one object for equal grants."""
+        return self.world.client.application.engine.visible(self.grants(caller))
 
     async def _answer(self, caller: Caller, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """As an end user, whose login is not built yet: put straight to the engine."""
@@ -401,7 +404,7 @@ async def test_no_shipped_operation_shows_what_is_foreign(marked: Marked, caller
 
 @every(CALLERS)
 async def test_lists_and_counts_hold_exactly_what_is_within_reach(marked: Marked, caller: Caller) -> None:
-    schema = visible_schema(the_graph(), marked.grants(caller))
+    schema = marked.schema(caller)
     assert schema.query_type is not None
     lists = 0
     for name, definition in schema.query_type.fields.items():
@@ -495,7 +498,7 @@ def whole(schema: GraphQLSchema, type: GraphQLObjectType | GraphQLInterfaceType,
 @every(CALLERS)
 async def test_nothing_foreign_stands_in_anything_that_can_be_selected(marked: Marked, caller: Caller) -> None:
     """Each root of the caller's schema with all of its fields, and all of theirs, and those of their targets."""
-    schema = visible_schema(the_graph(), marked.grants(caller))
+    schema = marked.schema(caller)
     assert schema.query_type is not None
     answered = 0
     for name, definition in schema.query_type.fields.items():
@@ -618,7 +621,7 @@ class Rewriter:
 @GENERATED
 @given(data=st.data())
 async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: Caller, data: st.DataObject) -> None:
-    schema = visible_schema(the_graph(), marked.grants(caller))
+    schema = marked.schema(caller)
     generated = queries(schema, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document)
     text = Rewriter(marked, caller, schema).document(data.draw(generated))
     marked.check(caller, await marked.ask(caller, text), text)
@@ -634,7 +637,7 @@ HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword"}
 async def test_no_generated_mutation_touches_what_is_foreign(
     changing: Marked, caller: Caller, data: st.DataObject
 ) -> None:
-    schema = visible_schema(the_graph(), changing.grants(caller))
+    schema = changing.schema(caller)
     assert schema.mutation_type is not None
     fields = sorted(set(schema.mutation_type.fields) - HARMLESS)
     generated = mutations(

@@ -8,6 +8,7 @@ from typing import Any
 from authz.principal import Principal, PrincipalKind
 from planner.assemble import Graph
 from planner.operation import DocumentLimits, Operation
+from planner.pool import Pool
 from resolvers.context import Context
 from server.doors import Door
 from server.engine import Engine, Request
@@ -42,10 +43,13 @@ def wide(caller: Principal) -> Principal:
 
 
 class Planner:
-    """The graph's engine with doors of any limits, asked without HTTP."""
+    """The graph's engine with doors of any limits, asked without HTTP; ``reader`` in place of the application's."""
 
-    def __init__(self, world: World, graph: Graph, limits: DocumentLimits = GENEROUS) -> None:
+    def __init__(
+        self, world: World, graph: Graph, limits: DocumentLimits = GENEROUS, reader: Pool | None = None
+    ) -> None:
         self.world = world
+        self.reader = reader or world.client.application.reader
         doors = world.client.application.doors
         self.doors: dict[str, Door] = {
             name: replace(door, limits=replace(door.limits, document=limits)) for name, door in doors.items()
@@ -65,7 +69,7 @@ class Planner:
             caller,
             self.doors[caller.door].rules,
             Origin(ip=None, request_id="test"),
-            application.reader,
+            self.reader,
             application.endpoint.nudge,
         )
         return await self.engine.answer(Request(document, document.operation(None), variables or {}), context)

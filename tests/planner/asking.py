@@ -219,7 +219,7 @@ class Writer:
         for concrete in entity.concrete.values() if entity.interface else (entity.name,):
             own = self.caller.reach(concrete)
             if own is not None and self.caller.reach(concrete, name) != own:
-                return self.chance(1)
+                return self.chance(4)
         return True
 
     def page(self, entity: Entity, definition: Any) -> str:
@@ -236,7 +236,7 @@ class Writer:
             if "first" in asked and self.chance(15):
                 sizes = [self.draw(st.integers(0, 4)) for _ in range(RUNS)]
                 asked["first"] = self.variable("Int", [self.one((size, ABSENT)) for size in sizes], " = 3")
-        if "filter" in definition.args and self.chance(45):
+        if "filter" in definition.args and self.chance(55):
             kind = definition.args["filter"].type
             if self.chance(40):
                 trees = [self.filter(entity, kind, 2, vary=False) for _ in range(RUNS)]
@@ -292,7 +292,7 @@ class Writer:
                 if self.chance(12):
                     many = self.draw(st.integers(0, 2))
                     tree[name] = [self.filter(entity, kind, depth - 1, vary=vary) for _ in range(many)]
-            if self.chance(15):
+            if self.chance(25):
                 tree["not"] = self.filter(entity, kind, depth - 1, vary=vary)
         return tree
 

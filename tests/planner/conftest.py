@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from planner.pool import SET_CONTEXT, Connection
+from planner.pool import SET_CONTEXT, Connection, Pool
 from tests.conftest import Place, Template, _place, _running
 from tests.support.services import drop_database
 from tests.support.world import World, sow
@@ -71,6 +71,15 @@ async def rich_world(rich_place: Place) -> AsyncIterator[World]:
         await connection.execute(MORE)
         await connection.close()
         yield world
+
+
+@pytest.fixture(scope="session")
+async def unwalled(rich_world: World) -> AsyncIterator[Pool]:
+    """Connections that row-level security does not bind, so that the planner's own predicates stand alone."""
+    pool = Pool(rich_world.superuser_url, 2)
+    await pool.start()
+    yield pool
+    await pool.close()
 
 
 @pytest.fixture

@@ -130,3 +130,43 @@ async def test_fields_that_are_not_granted_are_all_told_before_anything_runs(
         ("FORBIDDEN", ("suppliers",)),
     }
     assert statements == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        'filter: {iccid: {eq: "1"}}',
+        "filter: {not: {or: [{supplier: {isNull: true}}]}}",
+        "first: 0, filter: {supplier: {isNull: true}}",
+    ],
+)
+@pytest.mark.parametrize("below", ["nodes { id }", "totalCount", "pageInfo { hasNextPage }"])
+async def test_searching_by_what_may_not_be_read_is_forbidden(
+    rich_world: World, statements: list[str], arguments: str, below: str
+) -> None:
+    statements.clear()
+    assert await ask(rich_world, f"{{ simCards({arguments}) {{ {below} }} }}") == ["FORBIDDEN"]
+    nested = f"{{ tenants {{ nodes {{ simCards({arguments}) {{ {below} }} }} }} }}"
+    assert await ask(rich_world, nested) == ["FORBIDDEN"]
+    assert statements == []
+
+
+async def test_a_masked_number_is_searched_as_a_whole_only(rich_world: World, statements: list[str]) -> None:
+    def text(operator: str) -> str:
+        return f'{{ endUsers(filter: {{phone: {{{operator}: "138"}}}}) {{ totalCount }} }}'
+
+    for operator in ("startsWith", "contains", "ne"):
+        assert await ask(rich_world, text(operator)) == ["FORBIDDEN"]
+    assert statements == []
+    assert await ask(rich_world, text("eq")) == []
+
+
+async def test_a_number_is_shown_in_full_to_its_owner_only(rich_world: World) -> None:
+    caller = await principal(rich_world, "north")
+    answer = await Planner(rich_world, the_graph()).answer(
+        caller, "{ staffAccounts(first: 50) { nodes { login phone } } }"
+    )
+    phones = {node["login"]: node["phone"] for node in answer["data"]["staffAccounts"]["nodes"]}
+    assert phones.pop("north") == "13912345678"
+    assert phones["north-east"] == "139****5678"
+    assert all(phone is None or "****" in phone for phone in phones.values())

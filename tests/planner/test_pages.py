@@ -310,6 +310,18 @@ async def test_metacharacters_are_letters_like_any_other(world: World) -> None:
             assert {node["name"] for node in answer["data"]["departments"]["nodes"]} == found, text
 
 
+async def test_not_gives_what_its_filter_does_not_give(rich_world: World) -> None:
+    """A null is not known to differ, yet ``not`` gives it: a list and its opposite leave nothing out."""
+    pages = await walk(rich_world, "north")
+    everything = {edge["node"]["id"] for edge in (await pages.page(first=50))["edges"]}
+    later = {"activatedAt": {"gt": "2026-01-03T00:00:00Z"}}
+    found = {edge["node"]["id"] for edge in (await pages.page(first=50, filter=later))["edges"]}
+    rest = (await pages.page(first=50, filter={"not": later}))["edges"]
+    assert {edge["node"]["id"] for edge in rest} == everything - found
+    assert None in {edge["node"]["activatedAt"] for edge in rest}
+    assert found
+
+
 @pytest.mark.parametrize(
     "filter",
     [

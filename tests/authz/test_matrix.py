@@ -1,0 +1,129 @@
+"""Who may do what: the committed matrix of roles and coordinates, and that it is what Casbin decides.
+
+After a change of policy, ``python -m tests.authz.test_matrix`` writes the matrix anew; its diff is the review.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authz.coordinates import Act
+from authz.grants import Grants, compile_grants
+from authz.policies import Effect, Policies, load_policies, validate
+from authz.principal import ROOT_PATH
+from authz.scopes import Scope
+from server.app import POLICIES, the_catalog
+from server.doors import load_doors
+from tests.support.conformance import assert_conformance
+
+MATRIX = Path(__file__).with_name("matrix.txt")
+BELOW = ".0001.0002."
+"""The place of a customer: just below the platform."""
+DEEPER = ".0001.0002.0003."
+POLICY = load_policies(POLICIES)
+ROLES = ["anybody", *sorted(role for door in load_doors().values() for role in door.rules.admission.roles)]
+"""Everybody's role, and all that somebody can hold at a door."""
+LETTERS = {
+    Scope.ALL: "A",
+    Scope.SUBTREE: "B",
+    Scope.TENANT: "T",
+    Scope.ANCESTORS: "P",
+    Scope.SELF: "o",
+    Scope.DEPARTMENTS: "d",
+}
+HEAD = """\
+What each built-in role may do where it is held: a platform role at the platform, the others in a customer below it.
+A all rows, B own branch, T own tenant, P what those above publish, o one's own, d chosen departments, . nothing.
+A coordinate with ! is confidential: no wildcard grants it.
+"""
+
+
+def place(role: str) -> str:
+    """Where somebody holds the role. An end user and a visitor stand at the root, with no rows of a tenant."""
+    return ROOT_PATH if role.startswith("platform") or role in ("anybody", "end_user") else BELOW
+
+
+def grants(role: str, policies: Policies = POLICY) -> Grants:
+    return compile_grants(policies, the_catalog(), [role], place(role))
+
+
+def matrix() -> str:
+    """One row for each coordinate, one column for each role."""
+    held = {role: grants(role) for role in ROLES}
+    rows = []
+    for coordinate in sorted(the_catalog(), key=lambda one: one.name):
+        cells = []
+        for role in ROLES:
+            reach = held[role].reach_of(coordinate.type, coordinate.field, coordinate.act) or frozenset()
+            cells.append("".join(letter for scope, letter in LETTERS.items() if scope in reach) or ".")
+        rows.append((coordinate.name + "!" * coordinate.confidential, cells))
+    width = max(len(name) for name, _ in rows)
+    short = [role.replace("platform_", "").replace("_admin", "") for role in ROLES]
+    lines = [HEAD, " " * width + "  " + " ".join(short)]
+    for name, cells in rows:
+        aligned = " ".join(cell.ljust(len(title)) for cell, title in zip(cells, short, strict=True))
+        lines.append(f"{name.ljust(width)}  {aligned}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def test_the_committed_matrix_is_what_the_policies_say() -> None:
+    """Regenerate with ``python -m tests.authz.test_matrix``."""
+    assert MATRIX.read_text("utf-8") == matrix()
+
+
+def test_no_policy_speaks_in_vain() -> None:
+    assert validate(POLICY, the_catalog()) == []
+
+
+def test_every_coordinate_is_granted_to_somebody() -> None:
+    """What nobody may use is a mistake: the administrator has everything by one line, the confidential by name."""
+    held = {role: grants(role) for role in ROLES}
+    idle = {
+        coordinate.name
+        for coordinate in the_catalog()
+        if not any(one.allows(coordinate.type, coordinate.field, coordinate.act) for one in held.values())
+    }
+    assert idle == set()
+
+
+def test_the_confidential_is_granted_by_name_only() -> None:
+    confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
+    assert confidential == {"EndUser.phoneUnmasked", "SimCard.iccid", "StaffAccount.phoneUnmasked"}
+    wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
+    assert len(wildcards) > 10
+    for role in ROLES:
+        reached = grants(role, Policies(wildcards, POLICY.roles)).reach
+        assert confidential & {f"{type}.{field}" for type, field, _ in reached} == set(), role
+    holders = {
+        one.name: [role for role in ROLES if grants(role).allows(one.type, one.field, one.act)]
+        for one in the_catalog()
+        if one.confidential
+    }
+    platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
+    staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
+    assert holders == {
+        "EndUser.phoneUnmasked": ["platform_admin"],
+        "SimCard.iccid": platform,
+        "StaffAccount.phoneUnmasked": staff,
+    }
+
+
+def test_a_platform_role_opens_nothing_of_the_platform_elsewhere() -> None:
+    """Held in a customer's tenant by mistake, it gives what every member of staff has."""
+    staff = compile_grants(POLICY, the_catalog(), ["staff"], BELOW)
+    for role in ROLES:
+        if role.startswith("platform"):
+            assert compile_grants(POLICY, the_catalog(), [role], BELOW).reach == staff.reach, role
+
+
+@pytest.mark.parametrize("path", [ROOT_PATH, BELOW, DEEPER])
+def test_grants_are_what_casbin_decides(path: str) -> None:
+    """Every role at every coordinate with every scope, also where the role is not meant to be held."""
+    asked = assert_conformance(POLICY, the_catalog(), ROLES, path)
+    assert asked == len(the_catalog()) * (len(ROLES) + 1) * (len(Scope) + len(Act) - 1)
+
+
+if __name__ == "__main__":
+    MATRIX.write_text(matrix(), "utf-8")
