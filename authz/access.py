@@ -18,6 +18,7 @@ from typing import Any
 import redis.asyncio as redis
 import structlog
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from authz.coordinates import Catalog
 from authz.grants import Grants, GrantsCache
@@ -54,6 +55,7 @@ class Access:
         self._redis = server
         self._built_in = load_policies(folder)
         self.grants = GrantsCache(self._built_in, catalog)
+        self._made: list[PolicyLine] = []
         self._principals: dict[str, tuple[float, Principal]] = {}
         self._listening = False
         self._task: asyncio.Task[None] | None = None
@@ -77,8 +79,15 @@ class Access:
                 .where(Role.status == AccountStatus.ACTIVE)
             )
             made = [line for row in rows if (line := self._made_line(*row)) is not None]
-        self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
-        self._forget()
+        if made != self._made:
+            self._made = made
+            self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
+            self._forget()
+
+    async def _catch_up(self) -> None:
+        """Reads the policies themselves while nobody could say that they have changed."""
+        if not self._listening:
+            await self.load()
 
     def _made_line(self, role: int, path: str, obj: str, act: str, scope: str, eft: str) -> PolicyLine | None:
         """A line of a tenant-made role, held within its tenant's branch and away from what is confidential.
@@ -247,17 +256,14 @@ class Access:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(CHANNEL)
-                    self._forget()
-                    await self.load()
-                    self._listening = True
-                    ready.set()
                     async for message in channel.listen():
-                        if message["type"] != "message":
-                            continue
                         self._forget()
-                        if message["data"] in (b"policies", "policies"):
+                        # also the client's own reconnection is told as a subscription: what was said before is missed
+                        if message["type"] == "subscribe" or message["data"] in (b"policies", "policies"):
                             await self.load()
-            except (redis.RedisError, OSError) as error:
+                        self._listening = True
+                        ready.set()
+            except (redis.RedisError, OSError, SQLAlchemyError) as error:
                 log.warning("access changes are not heard; asking the database each time", error=str(error))
                 await asyncio.sleep(0.5)
             finally:

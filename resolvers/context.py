@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
 import hashlib
+import random
 import time
 import types
 import typing
@@ -17,6 +19,7 @@ import orjson
 import structlog
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import ROOT_PATH, Principal, system
@@ -38,6 +41,9 @@ SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "
 SHOWN_ONCE = frozenset({"secret"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
+GIVEN_UP = frozenset({"40001", "40P01"})
+"""PostgreSQL's states for a transaction that lost against another: serialisation failure, deadlock."""
+TRIES = 3
 
 
 @dataclass
@@ -83,7 +89,7 @@ async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str
     payload_type = _payload_type(root)
     outcome = "SUCCEEDED"
     try:
-        payload = await _run(root, context, arguments, payload_type)
+        payload = await _retried(lambda: _run(root, context, arguments, payload_type))
     except Refusal as refusal:
         outcome = refusal.code
         message = refusal.message(context.principal.language)
@@ -95,6 +101,18 @@ async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str
     finally:
         await _record(root, context, arguments, outcome, int((time.monotonic() - started) * 1000))
     return payload
+
+
+async def _retried(run: Callable[[], Awaitable[Any]]) -> Any:
+    """Runs again what PostgreSQL gave up in favour of another transaction: nothing of it has happened."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await run()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in GIVEN_UP or attempt == TRIES:
+                raise
+            await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - nothing secret
+    raise AssertionError
 
 
 async def _run(root: MutationRoot, context: Context, arguments: dict[str, Any], payload_type: type) -> Any:

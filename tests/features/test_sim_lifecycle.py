@@ -123,14 +123,18 @@ async def test_activation_is_dated_once_on_the_card_and_at_every_level_of_its_ho
     [node] = (await step(world, caller, "activateSimCards", [encode_id("sim", card.id)]))["simCards"]
     [row] = await world.sql("SELECT activated_at, status FROM sim_card WHERE id = $1", card.id)
     assert (row["status"], row["activated_at"].isoformat()) == ("ACTIVE", node["activatedAt"].replace("Z", "+00:00"))
-    held = await world.sql(
-        "SELECT level, activated_at FROM sim_allocation WHERE sim_card_id = $1 ORDER BY level", card.id
-    )
-    assert [(r["level"], r["activated_at"]) for r in held] == [(1, row["activated_at"]), (2, row["activated_at"])]
-    others = await world.sql(
-        "SELECT 1 FROM sim_allocation WHERE sim_card_id <> $1 AND activated_at IS NOT NULL", card.id
-    )
-    assert others == []
+    asked = """query($id: ID!) { simCard(id: $id) { activatedAt
+        allocations(first: 10) { nodes { level activatedAt } } } }"""
+    for reader, levels in (("operations", [1, 2]), ("north", [1, 2]), ("north-east", [2])):
+        found = (await world.data(reader, asked, {"id": encode_id("sim", card.id)}))["simCard"]
+        held = found["allocations"]["nodes"]
+        assert [(each["level"], each["activatedAt"]) for each in held] == [
+            (level, node["activatedAt"]) for level in levels
+        ]
+    # what was never put into service has no date at any level
+    other = encode_id("sim", world.cards["north"][0].id)
+    found = (await world.data("operations", asked, {"id": other}))["simCard"]
+    assert [each["activatedAt"] for each in found["allocations"]["nodes"]] == [None]
 
 
 @pytest.mark.feature("S0-43")
