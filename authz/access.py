@@ -125,6 +125,7 @@ class Access:
         language: str,
     ) -> Principal | None:
         """The staff member behind an access token; None when the session, account or tenant has ended."""
+        await self._catch_up()
         generation = self.generation
         key = f"session:{session_key}:{language}"
         if (kept := self._kept(key)) is not None:
@@ -171,6 +172,7 @@ class Access:
         self, key: str, door: str, admission: Admission, language: str
     ) -> tuple[Principal, bytes] | None:
         """The partner behind an API key, and its encrypted secret; None for a key that is not valid now."""
+        await self._catch_up()
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(

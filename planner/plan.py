@@ -171,16 +171,15 @@ def _serialised(
     if value is None:
         return None
     if len(nulls) > 1:
+        if isinstance(shape, Reference) and not nulls[1]:
+            # what somebody else has taken out of reach since is left out: it is not there for this caller
+            value = [item for item in value if _found(shape, item, state) is not None]
         return [serialise_value(shape, nulls[1:], item, state, (*path, index)) for index, item in enumerate(value)]
     if isinstance(shape, Leaf):
         return shape.serialise(value)
     if isinstance(shape, Reference):
-        type_name, key = _reference(shape, value)
-        if type_name not in shape.levels:
-            return None
-        level, build = shape.levels[type_name]
-        row = (state.groups[level] or {}).get(key)
-        return None if row is None else build(row, state, path)
+        row = _found(shape, value, state)
+        return None if row is None else shape.levels[_reference(shape, value)[0]][1](row, state, path)
     answer: dict[str, Any] = {}
     for part in shape.fields:
         if isinstance(part, tuple):
@@ -189,6 +188,14 @@ def _serialised(
             inside = getattr(value, part.attribute)
             answer[part.key] = serialise_value(part.shape, part.nulls, inside, state, (*path, part.key))
     return answer
+
+
+def _found(shape: Reference, value: Any, state: State) -> Any:
+    """The row that a reference means; None where it does not exist or lies out of reach."""
+    type_name, key = _reference(shape, value)
+    if type_name not in shape.levels:
+        return None
+    return (state.groups[shape.levels[type_name][0]] or {}).get(key)
 
 
 def collect_references(shape: Leaf | Reference | ValueShape, value: Any, keys: dict[int, list[int]]) -> None:

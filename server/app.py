@@ -13,6 +13,8 @@ from typing import Any
 import redis.asyncio as redis
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from sqlalchemy import select, text
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -161,7 +163,10 @@ class Application:
         self.settings = settings
         self.doors = load_doors()
         self.engine = Engine(the_graph(), self.doors)
-        self.redis: redis.Redis = redis.Redis.from_url(settings.redis_url)
+        # a pooled connection that died with a restart of the server must not fail the request that draws it
+        self.redis: redis.Redis = redis.Redis.from_url(
+            settings.redis_url, retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3)
+        )
         self.database = Database(settings.database_url)
         self.reader = Pool(settings.database_url, settings.pool_size)
         keys = Keys(settings.secret_key.get_secret_value())

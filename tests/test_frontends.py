@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ class Shipped:
     name: str
     text: str
 
-    @property
+    @cached_property
     def operation(self) -> Operation:
         return Documents(the_graph().schema, DOORS[self.door].limits.document).get(self.text).operation(None)
 
@@ -86,13 +87,14 @@ def _least(operation: Operation) -> dict[str, Any]:
     return given
 
 
-def roles_of(one: Shipped) -> set[str]:
+@cache
+def roles_of(one: Shipped) -> frozenset[str]:
     """The roles of the door that may run all of the operation."""
-    return {
+    return frozenset(
         role
         for role in DOORS[one.door].rules.admission.roles
         if compiles(one, GRANTS[role], PLACES.get(role, (BELOW, Shape.BRANCH))[1])
-    }
+    )
 
 
 def test_every_door_ships_operations() -> None:

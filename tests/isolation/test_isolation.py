@@ -792,6 +792,7 @@ async def test_a_mutation_that_points_outside_finds_nothing_and_changes_nothing(
 # -- numbers and files ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("S0-44")
 @every(CUSTOMERS)
 async def test_a_customer_cannot_search_by_the_real_iccid(marked: Marked, caller: Caller) -> None:
     """The carrier's own number is neither shown nor confirmed, not even of the caller's own cards."""
@@ -812,6 +813,9 @@ async def test_a_customer_cannot_search_by_the_real_iccid(marked: Marked, caller
         marked.check(caller, answer, text)
     looked_up = await marked.ask(caller, "query($n: String) { simCard(displayIccid: $n) { id } }", {"n": iccid})
     assert looked_up == {"data": {"simCard": None}}
+    finance = next(one for one in CALLERS if one.role == "platform_finance")
+    known = await marked.ask(finance, "query($n: String) { simCard(iccid: $n) { iccid } }", {"n": iccid})
+    assert known == {"data": {"simCard": {"iccid": iccid}}}
 
 
 async def test_the_file_of_refused_rows_is_given_by_its_own_link_only(changing: Marked) -> None:

@@ -47,6 +47,10 @@ Live = Callable[[Mapping[str, Any]], Any]
 """A live field's answer for one row: a value, None, or an exception."""
 
 
+Computed = Callable[[Mapping[str, Any], "Store"], Any]
+"""A computed field's answer for one row, in sight of all others."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A stored row as an object of its concrete type."""
@@ -127,7 +131,7 @@ class Oracle:
         store: Store,
         *,
         live: Mapping[tuple[str, str], Live],
-        computed: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Any]],
+        computed: Mapping[tuple[str, str], Computed],
         roots: Mapping[str, Callable[[Mapping[str, Any]], bool]],
         answers: Mapping[str, Callable[[Caller], Any]],
         max_page: int,
@@ -135,6 +139,9 @@ class Oracle:
         self.graph = graph
         self.schema: GraphQLSchema = build_schema(graph.sdl())
         self.store = store
+        declared = [(e.name, f) for e in graph.registry.entities.values() for f in e.fields.values()]
+        assert {(name, f.name) for name, f in declared if f.kind == "computed"} == set(computed)
+        assert {(name, f.python_name) for name, f in declared if f.kind == "live"} == set(live)
         self.live = live
         self.computed = computed
         self.roots = roots
@@ -289,16 +296,12 @@ class Caller:
             assert declared.column is not None
             return self.by_key(self.oracle.entity(declared.target or ""), row.values[declared.column.name])
         if declared.kind == "live":
-            found = next(
-                self.oracle.live[base.__name__, declared.python_name](row.values)
-                for base in entity.declared.__mro__
-                if (base.__name__, declared.python_name) in self.oracle.live
-            )
+            found = self.oracle.live[row.type, declared.python_name](row.values)
             if isinstance(found, Exception):
                 raise found
             return found
         if declared.kind == "computed":
-            return self.oracle.computed[row.type, name](row.values)
+            return self.oracle.computed[row.type, name](row.values, self.oracle.store)
         assert declared.column is not None
         value = row.values[declared.column.name]
         if declared.spec.mask is not None and value is not None and not self.unmasked(row, declared.unmasked):
