@@ -25,9 +25,7 @@ FEATURES = {feature.id: feature for feature in (LOGIN, PROVISIONING, OPERATOR)}
 
 def test_features_are_numbered_without_gap_in_every_system() -> None:
     last_numbers = {"S0": 67, "S1": 99, "S2": 29, "S3": 104, "S4": 91}
-    expected = [
-        f"{system}-{number:02d}" for system, last in last_numbers.items() for number in range(1, last + 1)
-    ]
+    expected = [f"{system}-{number:02d}" for system, last in last_numbers.items() for number in range(1, last + 1)]
     assert list(load_features()) == expected
 
 
@@ -230,9 +228,7 @@ def test_an_unknown_id_in_the_graph_is_refused_with_its_place() -> None:
 def test_an_unknown_id_in_a_mark_is_refused_with_its_test() -> None:
     with pytest.raises(FeatureError) as refusal:
         render(FEATURES, places={}, proofs={"S5-01": ["tests/test_login.py::test_roles"]})
-    assert str(refusal.value) == (
-        "no such feature in docs/features.toml: tests/test_login.py::test_roles names S5-01"
-    )
+    assert str(refusal.value) == ("no such feature in docs/features.toml: tests/test_login.py::test_roles names S5-01")
 
 
 def test_the_committed_table_is_up_to_date() -> None:

@@ -96,9 +96,7 @@ def test_grants_equal_enforce_for_every_role_coordinate_and_scope(domain: str) -
     judge = enforcer(POLICIES, CATALOG)
     grants = {role: compile_grants(POLICIES, CATALOG, [role], domain) for role in ROLES}
     decided = {
-        (role, coordinate.name, scope): judge.enforce(
-            role, domain, coordinate.name, coordinate.act.value, scope.value
-        )
+        (role, coordinate.name, scope): judge.enforce(role, domain, coordinate.name, coordinate.act.value, scope.value)
         for role, coordinate, scope in product(ROLES, CATALOG, Scope)
     }
     answered = {
@@ -116,9 +114,7 @@ def test_grants_equal_enforce_for_every_role_coordinate_and_scope(domain: str) -
 def test_grants_equal_enforce_for_several_roles_together(domain: str) -> None:
     questions_per_coordinate = len(Scope) + len(Act) - 1
     subjects = len(ROLES) + 1
-    assert assert_conformance(POLICIES, CATALOG, ROLES, domain) == (
-        len(CATALOG) * questions_per_coordinate * subjects
-    )
+    assert assert_conformance(POLICIES, CATALOG, ROLES, domain) == (len(CATALOG) * questions_per_coordinate * subjects)
 
 
 def test_conformance_sees_a_grant_that_casbin_would_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +145,7 @@ ACTS = st.sampled_from([*Act, "*"])
 ALLOWS = st.builds(
     PolicyLine, ROLE_NAMES, DOMAIN_PATTERNS, OBJECTS, ACTS, st.sampled_from(Scope), st.just(Effect.ALLOW)
 )
-DENIES = st.builds(
-    PolicyLine, ROLE_NAMES, DOMAIN_PATTERNS, OBJECTS, ACTS, st.just(Scope.ALL), st.just(Effect.DENY)
-)
+DENIES = st.builds(PolicyLine, ROLE_NAMES, DOMAIN_PATTERNS, OBJECTS, ACTS, st.just(Scope.ALL), st.just(Effect.DENY))
 POLICY_SETS = st.builds(
     Policies,
     st.lists(ALLOWS | ALLOWS | DENIES, max_size=7).map(tuple),
@@ -238,9 +232,7 @@ def test_the_key_tells_content() -> None:
     same = [p(f"leader, .0001.*, SimCard.{f}, *, tenant, allow") for f in ("p*", "status", "iccid", "id")]
     wider = p("owner, *, SimCard.*, read, subtree, allow")
     policies = Policies((one, *same, wider), ())
-    keys = {
-        role: compile_grants(policies, CATALOG, [role], AGENT).key for role in ("clerk", "leader", "owner")
-    }
+    keys = {role: compile_grants(policies, CATALOG, [role], AGENT).key for role in ("clerk", "leader", "owner")}
     assert keys["clerk"] == keys["leader"]
     assert keys["clerk"] != keys["owner"]
     iccid = Policies((p("clerk, *, SimCard.iccid, read, all, allow"),), ())

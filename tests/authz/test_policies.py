@@ -152,9 +152,7 @@ def test_covers_is_the_order_of_scopes() -> None:
         ({Scope.SELF, Scope.SUBTREE}, {Scope.ALL}, True, True),
     ],
 )
-def test_narrower_is_strictly_within(
-    inner: set[Scope], outer: set[Scope], is_within: bool, is_narrower: bool
-) -> None:
+def test_narrower_is_strictly_within(inner: set[Scope], outer: set[Scope], is_within: bool, is_narrower: bool) -> None:
     assert within(frozenset(inner), frozenset(outer)) is is_within
     assert narrower(frozenset(inner), frozenset(outer)) is is_narrower
 
@@ -235,9 +233,7 @@ p, agent_admin, *, SimCard.purchase*, *, all, deny
         ("q, clerk, staff", "a line starts with p or g, not 'q'"),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_refused_by_file_and_line(
-    tmp_path: Path, line: str, reason: str
-) -> None:
+def test_a_line_that_cannot_be_meant_is_refused_by_file_and_line(tmp_path: Path, line: str, reason: str) -> None:
     (tmp_path / "clerk.csv").write_text(f"# clerks\n{line}\n")
     if reason.endswith("coordinate: "):
         reason += "Type.field, Type.prefix*, Type.* or *"

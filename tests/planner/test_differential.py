@@ -36,7 +36,7 @@ from tests.planner.asking import operations
 from tests.planner.oracle import Caller, Computed, Oracle, Store
 from tests.support.world import World
 
-EXAMPLES = int(os.environ.get("TRELLIS_EXAMPLES", "160"))
+EXAMPLES = int(os.environ.get("TRELLIS_EXAMPLES", "320"))
 """How many operations are compared; more of them before a release."""
 
 CALLERS = (

@@ -77,9 +77,7 @@ class Client:
         runtime = self.application.runtime
         async with runtime.database.transaction(system("test")) as session:
             events = list(
-                await session.scalars(
-                    select(OutboxEvent).where(OutboxEvent.sent_at.is_(None)).order_by(OutboxEvent.id)
-                )
+                await session.scalars(select(OutboxEvent).where(OutboxEvent.sent_at.is_(None)).order_by(OutboxEvent.id))
             )
         for event in events:
             assert event.topic == "sim.enter"

@@ -192,9 +192,7 @@ def collect_tests() -> list[pytest.Item]:
     collector = _Collector()
     output = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        exit_code = pytest.main(
-            ["--collect-only", "-q", "tests", "-p", "no:cacheprovider"], plugins=[collector]
-        )
+        exit_code = pytest.main(["--collect-only", "-q", "tests", "-p", "no:cacheprovider"], plugins=[collector])
     if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise FeatureError(f"the tests cannot be collected:\n{output.getvalue()}")
     return collector.items

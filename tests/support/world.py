@@ -63,7 +63,11 @@ from tests.support.client import Client
 PASSWORD = "correct horse 42"
 CARDS_PER_TENANT = 6
 STATUSES = (
-    SimStatus.ALLOCATED, SimStatus.ACTIVE, SimStatus.ACTIVE, SimStatus.SUSPENDED, SimStatus.TERMINATED,
+    SimStatus.ALLOCATED,
+    SimStatus.ACTIVE,
+    SimStatus.ACTIVE,
+    SimStatus.SUSPENDED,
+    SimStatus.TERMINATED,
     SimStatus.ACTIVE,
 )
 PARTNER_SECRET = "the partner's secret"
@@ -182,7 +186,10 @@ async def sow(client: Client, superuser_url: str) -> World:
         platform = world.tenants["platform"]
         session.add(
             Outlet(
-                tenant_id=platform.id, tenant_path=platform.path, name=f"Shop {mark('platform')}", province="浙江",
+                tenant_id=platform.id,
+                tenant_path=platform.path,
+                name=f"Shop {mark('platform')}",
+                province="浙江",
                 outlet_type=OutletType.CONVENIENCE_STORE,
             )
         )
@@ -193,8 +200,13 @@ async def sow(client: Client, superuser_url: str) -> World:
 async def _tenants(session: AsyncSession, world: World) -> None:
     async def agent(name: str, parent: str, level: int) -> None:
         made = Agent(
-            kind=TenantKind.AGENT, name=f"Agency {mark(name)}", remark=mark(name), contact_name=mark(name),
-            agent_level=level, total_income=Decimal(0), income_balance=Decimal(0),
+            kind=TenantKind.AGENT,
+            name=f"Agency {mark(name)}",
+            remark=mark(name),
+            contact_name=mark(name),
+            agent_level=level,
+            total_income=Decimal(0),
+            income_balance=Decimal(0),
         )
         world.tenants[name] = await plant(session, made, world.tenants[parent])
 
@@ -202,8 +214,12 @@ async def _tenants(session: AsyncSession, world: World) -> None:
         session, Platform(kind=TenantKind.PLATFORM, name=f"Platform {mark('platform')}"), None
     )
     enterprise = Enterprise(
-        kind=TenantKind.ENTERPRISE, name=f"Company {mark('acme')}", credit_limit=Decimal(1000),
-        available_amount=Decimal(1000), business_licence=mark("acme"), remark=mark("acme"),
+        kind=TenantKind.ENTERPRISE,
+        name=f"Company {mark('acme')}",
+        credit_limit=Decimal(1000),
+        available_amount=Decimal(1000),
+        business_licence=mark("acme"),
+        remark=mark("acme"),
     )
     world.tenants["acme"] = await plant(session, enterprise, world.tenants["platform"])
     await agent("north", "platform", 1)
@@ -218,11 +234,20 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
     person = EndUser(**owner, name=f"Person {mark(name)}", phone=f"1380000{tenant.id:04d}")
     partner = f"tk_{name}"
     api_key = ApiKey(
-        **owner, key=partner, name=f"Partner {mark(name)}", expires_at=datetime.now(UTC) + timedelta(days=30),
-        roles=["partner"], secret_encrypted=keys.encrypt(PARTNER_SECRET, api_key_binding(partner)),
+        **owner,
+        key=partner,
+        name=f"Partner {mark(name)}",
+        expires_at=datetime.now(UTC) + timedelta(days=30),
+        roles=["partner"],
+        secret_encrypted=keys.encrypt(PARTNER_SECRET, api_key_binding(partner)),
     )
     task = Task(
-        **owner, kind=TaskKind.SIM_IMPORT, status=TaskStatus.SUCCEEDED, total=1, done=0, failed=1,
+        **owner,
+        kind=TaskKind.SIM_IMPORT,
+        status=TaskStatus.SUCCEEDED,
+        total=1,
+        done=0,
+        failed=1,
         error_message=mark(name),
     )
     session.add_all(
@@ -232,7 +257,10 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
             task,
             Department(**owner, name=f"Department {mark(name)}"),
             LoginRecord(
-                **owner, login=mark(name), door="agent", method=LoginMethod.PASSWORD,
+                **owner,
+                login=mark(name),
+                door="agent",
+                method=LoginMethod.PASSWORD,
                 outcome=LoginOutcome.WRONG_CREDENTIALS,
             ),
         ]
@@ -254,10 +282,18 @@ async def _cards(session: AsyncSession, world: World, number: int, name: str, te
         active = held and status is not SimStatus.ALLOCATED
         made.append(
             SimCard(
-                tenant_id=tenant.id, tenant_path=tenant.path, iccid=body + luhn.calc_check_digit(body),
-                imsi=f"46000{number:03d}77{n:05d}", msisdn=f"1064{number:03d}77{n:04d}", carrier=Carrier.CMCC,
-                sim_type=SimType.M2M if n % 2 else SimType.CONSUMER, entry_mode=SimEntryMode.IMPORT, status=status,
-                apn=f"apn {mark(name)}", remark=mark(name), supplier_id=world.suppliers[Carrier.CMCC].id,
+                tenant_id=tenant.id,
+                tenant_path=tenant.path,
+                iccid=body + luhn.calc_check_digit(body),
+                imsi=f"46000{number:03d}77{n:05d}",
+                msisdn=f"1064{number:03d}77{n:04d}",
+                carrier=Carrier.CMCC,
+                sim_type=SimType.M2M if n % 2 else SimType.CONSUMER,
+                entry_mode=SimEntryMode.IMPORT,
+                status=status,
+                apn=f"apn {mark(name)}",
+                remark=mark(name),
+                supplier_id=world.suppliers[Carrier.CMCC].id,
                 package_id=world.packages["CM-M-1G"].id if n % 3 else None,
                 activated_at=datetime(2026, 1, 1 + n, 12, 30, number, tzinfo=UTC) if active else None,
                 end_user_id=world.end_users[name].id if n == 1 else None,
@@ -272,14 +308,22 @@ async def _cards(session: AsyncSession, world: World, number: int, name: str, te
         for holder in chain:
             session.add(
                 SimAllocation(
-                    tenant_id=holder.id, tenant_path=holder.path, sim_card_id=card.id,
-                    from_tenant_id=holder.parent_id, level=holder.level, holding=SimHolding.AGENCY,
+                    tenant_id=holder.id,
+                    tenant_path=holder.path,
+                    sim_card_id=card.id,
+                    from_tenant_id=holder.parent_id,
+                    level=holder.level,
+                    holding=SimHolding.AGENCY,
                 )
             )
         session.add(
             SimStatusChange(
-                **owner, sim_card_id=card.id, action="ALLOCATE", from_status=SimStatus.STOCK,
-                to_status=SimStatus.ALLOCATED, reason=mark(name),
+                **owner,
+                sim_card_id=card.id,
+                action="ALLOCATE",
+                from_status=SimStatus.STOCK,
+                to_status=SimStatus.ALLOCATED,
+                reason=mark(name),
             )
         )
         if card.package_id is not None:
@@ -297,9 +341,14 @@ async def mark_the_rest(world: World) -> None:
             account.name = f"{account.login} {mark(name)}"
             session.add(
                 LoginSession(
-                    tenant_id=account.tenant_id, tenant_path=account.tenant_path, key=uuid.uuid4(),
-                    account_id=account.id, door=ACTORS[account.login].door, refresh_hash=b"never given out",
-                    expires_at=datetime.now(UTC) + timedelta(days=1), user_agent=f"Browser {mark(name)}",
+                    tenant_id=account.tenant_id,
+                    tenant_path=account.tenant_path,
+                    key=uuid.uuid4(),
+                    account_id=account.id,
+                    door=ACTORS[account.login].door,
+                    refresh_hash=b"never given out",
+                    expires_at=datetime.now(UTC) + timedelta(days=1),
+                    user_agent=f"Browser {mark(name)}",
                 )
             )
         for name, tenant in world.tenants.items():
@@ -309,21 +358,36 @@ async def mark_the_rest(world: World) -> None:
                 [
                     role,
                     Outlet(
-                        **owner, name=f"Kiosk {mark(name)}", province="江苏", outlet_type=OutletType.CMCC_OUTLET,
+                        **owner,
+                        name=f"Kiosk {mark(name)}",
+                        province="江苏",
+                        outlet_type=OutletType.CMCC_OUTLET,
                         contact_name=mark(name),
                     ),
                     Supplier(
-                        **owner, supplier_type=SupplierType.DISTRIBUTOR, name=f"Supplier {mark(name)}",
-                        interface_name="manual", remark=mark(name),
+                        **owner,
+                        supplier_type=SupplierType.DISTRIBUTOR,
+                        name=f"Supplier {mark(name)}",
+                        interface_name="manual",
+                        remark=mark(name),
                     ),
                     StoredFile(**owner, sha256="0" * 64, name=f"{mark(name)}.xlsx", content_type="text/plain", size=0),
                     OperationRecord(
-                        **owner, request_id=mark(name), door="agent", mutation=f"mutation of {mark(name)}",
-                        arguments={"mark": mark(name)}, outcome="SUCCEEDED", duration_ms=1,
+                        **owner,
+                        request_id=mark(name),
+                        door="agent",
+                        mutation=f"mutation of {mark(name)}",
+                        arguments={"mark": mark(name)},
+                        outcome="SUCCEEDED",
+                        duration_ms=1,
                     ),
                     OutboxEvent(**owner, topic=mark(name), payload={"mark": mark(name)}, sent_at=datetime.now(UTC)),
                     IdempotentResult(
-                        **owner, caller=mark(name), mutation="none", idempotency_key=mark(name), request_digest=b"",
+                        **owner,
+                        caller=mark(name),
+                        mutation="none",
+                        idempotency_key=mark(name),
+                        request_digest=b"",
                     ),
                 ]
             )
