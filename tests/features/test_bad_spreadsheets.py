@@ -340,7 +340,8 @@ async def until(world: World, condition: str, *arguments: Any) -> None:
     raise AssertionError(f"waited in vain until {condition}")
 
 
-STAGED = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+OURS = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+STAGED = f"EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {OURS})"
 
 
 def key_of(task: str) -> int:
@@ -358,7 +359,7 @@ async def test_a_worker_killed_in_the_middle_leaves_nothing_and_the_next_enters_
             worker.send_signal(signal.SIGKILL)
             worker.wait(10)
     assert worker.returncode == -signal.SIGKILL
-    await until(world, "NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')")
+    await until(world, f"NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND {OURS})")
     await assert_nothing_left(world)
     assert (await task_of(world, id))["status"] == "RUNNING"
 
