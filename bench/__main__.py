@@ -20,7 +20,7 @@ from bench.services import STATE, Place, data_folder, running
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 Part = Callable[[Place, int, int, float], Awaitable[dict[str, Any]]]
 PARTS: dict[str, Part] = {"queries": queries.run, "shapes": shapes.run, "growth": growth.run, "import": imports.run}
-SUMMARY = ("ratio_to_limit", "ratio_to_plain", "shapes", "growth", "import")
+SUMMARY = ("ratio_to_limit", "ratio_to_bare", "ratio_to_plain", "shapes", "growth", "import")
 
 
 def _options() -> argparse.Namespace:

@@ -36,9 +36,10 @@ class Kind:
     flavour: Flavour
 
 
-TRELLIS = Kind("trellis", "bench.serve_trellis:create_app", "/agent/graphql", Flavour(opaque=True))
-LIMIT = Kind("limit", "bench.limit:app", "/graphql", Flavour(opaque=False))
-PLAIN = Kind("plain", "bench.plain:app", "/graphql", Flavour(opaque=False))
+TRELLIS = Kind("trellis", "bench.serve_trellis:create_app", "/agent/graphql", Flavour.GRAPH)
+LIMIT = Kind("limit", "bench.limit:app", "/graphql", Flavour.BASE64)
+BARE = Kind("bare", "bench.limit:bare", "/graphql", Flavour.NUMBERS)
+PLAIN = Kind("plain", "bench.plain:app", "/graphql", Flavour.NUMBERS)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import random
-from base64 import urlsafe_b64decode
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from bench.data import CUSTOMERS
-from planner.cursor import encode_cursor, order_tag
-from planner.ids import decode_id, encode_id
+from planner.cursor import TAG, encode_cursor, order_tag
+from planner.ids import encode_id, unscramble
 
 REQUESTS = 2_000
 
@@ -43,43 +44,43 @@ class Variables:
     after: int | None = None
 
 
-@dataclass(frozen=True)
-class Flavour:
+class Flavour(enum.Enum):
     """How a contender writes ids and cursors."""
 
-    opaque: bool
-    """As the graph does; otherwise as plain numbers."""
+    GRAPH = "as the graph does"
+    BASE64 = "ids as plain numbers, cursors as numbers in base64"
+    NUMBERS = "both as plain numbers"
 
     def payload(self, name: str, given: Variables) -> dict[str, Any]:
         variables: dict[str, str] = {}
         if given.id is not None:
             prefix = "sim" if name == "q1" else "ten"
-            variables["id"] = encode_id(prefix, given.id) if self.opaque else str(given.id)
+            variables["id"] = encode_id(prefix, given.id) if self is Flavour.GRAPH else str(given.id)
         if given.after is not None:
-            tag = order_tag("Tenant" if name == "q3" else "SimCard", [("id", False)])
-            variables["after"] = encode_cursor(tag, given.after) if self.opaque else str(given.after)
-        document = DOCUMENTS[name].replace("{cursor}", "String" if self.opaque else "ID")
+            variables["after"] = self._cursor("Tenant" if name == "q3" else "SimCard", given.after)
+        document = DOCUMENTS[name].replace("{cursor}", "ID" if self is Flavour.NUMBERS else "String")
         return {"query": document, "operationName": name, "variables": variables}
 
+    def _cursor(self, type_name: str, key: int) -> str:
+        if self is Flavour.GRAPH:
+            return encode_cursor(order_tag(type_name, [("id", False)]), key)
+        return b64encode(b"%d" % key).decode() if self is Flavour.BASE64 else str(key)
+
     def comparable(self, answer: Any, field: str = "") -> Any:
-        """An answer with ids and cursors as plain numbers and money without trailing noughts."""
+        """An answer with ids and cursors as plain numbers and times written in one way."""
         if isinstance(answer, dict):
             return {name: self.comparable(value, name) for name, value in answer.items()}
         if isinstance(answer, list):
             return [self.comparable(value) for value in answer]
         if field == "id":
-            return _key(answer) if self.opaque else int(answer)
+            return unscramble(answer.rpartition("_")[2]) if self is Flavour.GRAPH else int(answer)
         if field in ("cursor", "endCursor") and answer is not None:
-            return int(urlsafe_b64decode(answer).decode().split("\x1f")[1], 16) if self.opaque else int(answer)
+            if self is Flavour.GRAPH:
+                return unscramble(answer[TAG:])
+            return int(b64decode(answer)) if self is Flavour.BASE64 else int(answer)
         if field == "at":
             return answer.replace("Z", "+00:00")
         return answer
-
-
-def _key(id_: str) -> int:
-    found = decode_id(id_)
-    assert found is not None
-    return found[1]
 
 
 CARDS_OF = """

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from bench import tables
-from bench.contenders import LIMIT, PLAIN, TRELLIS, Server, start
+from bench.contenders import BARE, LIMIT, PLAIN, TRELLIS, Server, start
 from bench.data import loaded
 from bench.load import Measure
 from bench.operations import DOCUMENTS, TITLES, Variables, paths_of_customers, variables
@@ -72,7 +72,7 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
         paths = await paths_of_customers(connection)
     finally:
         await connection.close()
-    servers = [start(place, kind, database, paths) for kind in (TRELLIS, LIMIT, PLAIN)]
+    servers = [start(place, kind, database, paths) for kind in (TRELLIS, LIMIT, BARE, PLAIN)]
     for server in servers:
         for operation in DOCUMENTS:
             server.prepare(operation, given[operation])
@@ -99,7 +99,8 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
     speeds = {q: [m.requests_per_second for m in measures.values()] for q, measures in found.items()}
     return {
         "ratio_to_limit": {q: round(s[0] / s[1], 3) for q, s in speeds.items()},
-        "ratio_to_plain": {q: round(s[0] / s[2], 2) for q, s in speeds.items()},
+        "ratio_to_bare": {q: round(s[0] / s[2], 3) for q, s in speeds.items()},
+        "ratio_to_plain": {q: round(s[0] / s[3], 2) for q, s in speeds.items()},
         "queries": {
             q: {servers[n].kind.name: {k: round(v, 3) for k, v in vars(m).items()} for n, m in measures.items()}
             for q, measures in found.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from server.app import Application, build
 from server.settings import get_settings
@@ -12,7 +12,7 @@ from server.settings import get_settings
 UNLIMITED = 10**9
 
 
-def create_app() -> Starlette:
+def create_app() -> ASGIApp:
     application = Application(get_settings())
     for name, door in application.doors.items():
         application.doors[name] = replace(door, limits=replace(door.limits, requests_per_minute=UNLIMITED))

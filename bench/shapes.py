@@ -317,7 +317,7 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
         for caller in await callers(superuser):
             for asked in await pages(superuser, caller):
                 principal, sql, arguments = planner.statement(caller, asked)
-                async with planner.pool.acting(principal) as connection:
+                async with planner.pool.lease() as connection:
                     planned = Candidate("planner", await connection.raw.prepare(sql), arguments)
                     others = await _candidates(connections, caller, asked)
                     mine, best, name = await _compare(planned, others, EXECUTIONS_PER_ROUND * rounds)

@@ -1,6 +1,7 @@
-"""Cursors: the sort values and the key of a row, under the name of their order.
+"""Cursors: the key and the sort values of a row, under the name of their order.
 
-A cursor of one order is refused by another, since its position would mean nothing there.
+A cursor of one order is refused by another, since its position would mean nothing there. Its parts are eight digits
+for the order, sixteen for the key, and, where the order has other fields, a dot and their values in base64.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from binascii import b2a_base64
 from collections.abc import Sequence
 
 from planner.errors import bad_input
+from planner.ids import DIGITS, scramble, unscramble
 
+TAG = 8
 SEPARATOR = "\x1f"
 NULL = "\x00"
 
@@ -24,22 +26,36 @@ def order_tag(type_name: str, keys: Sequence[tuple[str, bool]]) -> str:
 
 
 def encode_cursor(tag: str, key: int, values: Sequence[str | None] = ()) -> str:
+    place = tag + scramble(key)
     if not values:
-        # what every edge of a page has; in base64, text of these characters has no letter that a URL minds
-        return b2a_base64(f"{tag}{SEPARATOR}{key:x}".encode(), newline=False).decode()
-    parts = [tag, f"{key:x}", *(NULL if v is None else v for v in values)]
-    return urlsafe_b64encode(SEPARATOR.join(parts).encode()).decode()
+        return place
+    text = SEPARATOR.join(NULL if value is None else value for value in values)
+    return f"{place}.{urlsafe_b64encode(text.encode()).decode()}"
 
 
 def decode_cursor(text: str, tag: str, values: int) -> tuple[int, list[str | None]]:
     """(key, sort values as text) of a cursor of this order; anything else is BAD_USER_INPUT."""
-    try:
-        found, key, *rest = urlsafe_b64decode(text.encode()).decode().split(SEPARATOR)
-        number = int(key, 16)
-    except (ValueError, Base64Error):
-        raise bad_input("The cursor is malformed.") from None
-    if found != tag or len(rest) != values:
+    place, dot, _ = text.partition(".")
+    key = unscramble(place[TAG:])
+    if key is None or len(place) != TAG + DIGITS:
+        raise _malformed()
+    found = sort_values(text)
+    if place[:TAG] != tag or len(found) != values or bool(dot) != bool(values):
         raise bad_input("The cursor belongs to another list or another order.")
-    if not 0 < number < 1 << 63:
-        raise bad_input("The cursor is malformed.")
-    return number, [None if v == NULL else v for v in rest]
+    return key, found
+
+
+def sort_values(text: str) -> list[str | None]:
+    """The sort values in a cursor of any order."""
+    _, _, values = text.partition(".")
+    if not values:
+        return []
+    try:
+        decoded = urlsafe_b64decode(values.encode()).decode()
+    except (ValueError, Base64Error):
+        raise _malformed() from None
+    return [None if value == NULL else value for value in decoded.split(SEPARATOR)]
+
+
+def _malformed() -> Exception:
+    return bad_input("The cursor is malformed.")

@@ -59,9 +59,12 @@ class Execution:
         """The data, with the Python values of live roots, mutations and subscriptions already at hand."""
         roots = self.plan.roots if roots is None else roots
         if self.plan.levels:
-            async with self.pool.acting(self.principal) as connection:
+            connection = await self.pool.take()
+            try:
                 for root in roots:
                     await self._rows(root, connection, values.get(root.key))
+            finally:
+                self.pool.give(connection)
         if self.plan.live:
             await asyncio.gather(*(self._live(field) for root in roots for field in root.live))
         return {root.key: self._build(root, values.get(root.key)) for root in roots}
@@ -83,6 +86,8 @@ class Execution:
                 # the text inside a forged cursor, or a number beyond the column's range
                 raise bad_input(f"A value is not what the field holds: {error}") from None
             groups[level.number] = _grouped(level, rows)
+            if level.look_ahead is not None:
+                self.state.more[level.number] = _trimmed(level, groups[level.number], level.look_ahead)
 
     def _keys(self, level: Level, references: Mapping[int, Sequence[int]]) -> list[int] | None:
         if level.kind == "keyed":
@@ -134,6 +139,18 @@ def _grouped(level: Level, rows: list[Any]) -> Any:
         else:
             group.append(row)
     return groups
+
+
+def _trimmed(level: Level, groups: Any, size: int) -> Any:
+    """Takes the rows off that only tell of a next page, before anything is read below them."""
+    if level.parent is None:
+        more = len(groups) > size
+        del groups[size:]
+        return more
+    longer = {key for key, rows in groups.items() if len(rows) > size}
+    for key in longer:
+        groups[key].pop()
+    return longer
 
 
 def _flat(groups: Any) -> list[Any]:

@@ -10,22 +10,38 @@ MASK = (1 << 64) - 1
 FACTOR = 0x9E3779B97F4A7C15
 OFFSET = 0x7465726C6C6973AA
 _INVERSE = pow(FACTOR, -1, 1 << 64)
+DIGITS = 16
 
 
-def encode_id(prefix: str, key: int) -> str:
-    return f"{prefix}_{(key * FACTOR + OFFSET) & MASK:016x}"
+def scramble(key: int) -> str:
+    """A key as sixteen hexadecimal digits."""
+    return f"{(key * FACTOR + OFFSET) & MASK:016x}"
 
 
-def decode_id(text: str) -> tuple[str, int] | None:
-    """(prefix, key), or None when the text is no id of ours."""
-    prefix, _, digits = text.rpartition("_")
-    if not prefix or len(digits) != 16:
+def scramble_source(prefix: str, key: str) -> str:
+    """The Python source of ``prefix`` and a scrambled key, written out since a page does nothing more often."""
+    return f'f"{prefix}{{({key}*{FACTOR}+{OFFSET})&{MASK}:016x}}"'
+
+
+def unscramble(digits: str) -> int | None:
+    """The key behind sixteen digits; None when they are none of ours."""
+    if len(digits) != DIGITS:
         return None
     try:
         scrambled = int(digits, 16)
     except ValueError:
         return None
     key = ((scrambled - OFFSET) * _INVERSE) & MASK
-    if not 0 < key < 1 << 63 or encode_id(prefix, key) != text:
-        return None
-    return prefix, key
+    # written in one way only: without capitals, signs and underscores
+    return key if 0 < key < 1 << 63 and f"{scrambled:016x}" == digits else None
+
+
+def encode_id(prefix: str, key: int) -> str:
+    return f"{prefix}_{scramble(key)}"
+
+
+def decode_id(text: str) -> tuple[str, int] | None:
+    """(prefix, key), or None when the text is no id of ours."""
+    prefix, _, digits = text.rpartition("_")
+    key = unscramble(digits)
+    return None if key is None or not prefix else (prefix, key)

@@ -33,7 +33,7 @@ from graphql import (
 )
 from graphql.execution.values import get_variable_values
 
-from planner.cursor import NULL, SEPARATOR
+from planner.cursor import sort_values
 from planner.errors import GraphRefusal, GraphRefusals, bad_input
 
 _PLAIN_SCALARS: dict[str, type] = {"ID": str, "String": str, "Int": int, "Boolean": bool}
@@ -181,14 +181,15 @@ def _skeleton(value: Any) -> Any:
     return value is not None
 
 
-def cursor_nulls(value: Any) -> Any:
+def cursor_nulls(value: Any) -> tuple[bool, ...] | None:
+    """Which sort values of a cursor are null; what is no cursor is refused when it is read."""
     if value is None:
         return None
-    from base64 import urlsafe_b64decode
-
+    if "." not in value:
+        return ()
     try:
-        return tuple(part == NULL for part in urlsafe_b64decode(value.encode()).decode().split(SEPARATOR)[2:])
-    except ValueError:
+        return tuple(part is None for part in sort_values(value))
+    except GraphRefusal:
         return ()
 
 

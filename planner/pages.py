@@ -48,10 +48,16 @@ class Page:
     key_order: bool | None
     """Whether the key was asked for descending; None where it only breaks ties."""
     size: int
+    look_ahead: bool
+    """Whether one row more is read, to know whether there is a next page."""
     backward: bool
     cursor: Reference | None
     cursor_nulls: tuple[bool, ...]
     type_name: str
+
+    @property
+    def limit(self) -> ColumnElement[int]:
+        return literal_column(str(self.size + self.look_ahead))
 
     @property
     def tag(self) -> str:
@@ -118,13 +124,12 @@ def plain(
     outer: FromClause | None = None,
 ) -> Select[Any]:
     """One scan in sort order, or two one after the other. ``outer``: what the page is correlated to."""
-    limit: ColumnElement[int] = literal_column(str(page.size + 1))
     scans = [
         select(*columns)
         .select_from(table)
         .where(*where, beyond)
         .order_by(*page.order_by([k.column for k in page.order], page.key))
-        .limit(limit)
+        .limit(page.limit)
         for beyond in page.beyond(parameters)
     ]
     if outer is not None:
@@ -133,7 +138,7 @@ def plain(
         return scans[0]
     # the branches of an Append run in their order, and the limit stops before the second is begun if it can:
     # connections for reading run no parallel plans
-    return select(union_all(*scans).lateral("scans")).limit(limit)
+    return select(union_all(*scans).lateral("scans")).limit(page.limit)
 
 
 def merged(
@@ -155,5 +160,5 @@ def merged(
         select(first)
         .select_from(each.join(first, true()))
         .order_by(*page.order_by([first.c[k.column.name] for k in page.order], first.c[page.key.name]))
-        .limit(literal_column(str(page.size + 1)))
+        .limit(page.limit)
     )

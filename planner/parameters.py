@@ -15,6 +15,8 @@ from sqlalchemy import BigInteger, ColumnElement, Dialect, Select, Text, bindpar
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.types import Enum, TypeEngine
 
+from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
+
 DIALECT: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 PRINCIPAL_TYPES: dict[str, TypeEngine[Any]] = {
@@ -116,8 +118,27 @@ class Parameters:
             (self._sources[name] if name in self._sources else self._keep(_constant(compiled.params[name]))) + ", "
             for name in order
         )
-        body = "\n".join([*self._prelude, f"    return ({values})"])
-        return compiled.string, f"def {function}(K, V, P):\n{body}\n"
+        body = "\n".join([*self._prelude, f"    return ({values}*P.row_context,)"])
+        return _walled(compiled.string, len(order)), f"def {function}(K, V, P):\n{body}\n"
+
+
+def _walled(sql: str, parameters: int) -> str:
+    """A statement that tells row-level security who asks before it reads anything, in the same round trip.
+
+    A statement on its own is a transaction, so what it sets is forgotten with it: a connection has no caller, and a
+    statement without this finds nothing. ``OFFSET 0`` keeps the statement apart, and the reference to ``caller``
+    lets it begin only when the settings are made.
+    """
+    settings = ", ".join(
+        f"set_config('{setting}', ${parameters + n}, true) AS {name}"
+        for n, (setting, name) in enumerate(
+            [(PATH_SETTING, "path"), (ANCESTORS_SETTING, "ancestors"), (END_USER_SETTING, "end_user")], start=1
+        )
+    )
+    caller = f"(SELECT {settings}) AS caller"
+    return f"""SELECT seen.* FROM {caller} CROSS JOIN LATERAL (SELECT read.* FROM (
+{sql}
+) AS read WHERE caller.path IS NOT NULL OFFSET 0) AS seen"""  # noqa: S608 - made of statements, not of values
 
 
 def stored_type(kind: Any) -> TypeEngine[Any]:

@@ -21,6 +21,8 @@ class Level:
     """``rows``: a root or the children of a level · ``count``: a total · ``keyed``: rows by reference."""
     parent: int | None = None
     parent_column: int | None = None
+    look_ahead: int | None = None
+    """The size of a page whose statement reads one row more, to know whether there is a next one."""
     sql: str = ""
     fill: Callable[[Any, Mapping[str, Any], Any], tuple[Any, ...]] = field(default=lambda *_: ())
     fill_source: str = ""
@@ -107,10 +109,12 @@ class NullPropagatesError(Exception):
 class State:
     """What one run gathers: rows by level, live answers, errors."""
 
-    __slots__ = ("errors", "groups", "live")
+    __slots__ = ("errors", "groups", "live", "more")
 
     def __init__(self, levels: int, live: int) -> None:
         self.groups: list[Any] = [None] * levels
+        self.more: list[Any] = [()] * levels
+        """Whether a root level has more rows than its page; for one below, the parents that have more."""
         self.live: list[dict[Any, Any]] = [{}] * live
         self.errors: list[tuple[tuple[str | int, ...], Exception]] = []
 

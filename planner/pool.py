@@ -1,45 +1,31 @@
-"""Connections for reading: prepared statements are kept, and row-level security is told who asks, in one place.
+"""Connections for reading, with their prepared statements.
 
-Reads run in autocommit: a statement is its own transaction, so a page costs one round trip. The caller's place
-in the tree is therefore set on the connection, at every hand-out to another caller.
+Reads run in autocommit: a statement is its own transaction, so a page costs one round trip. Each statement tells
+row-level security itself who asks (``planner.parameters``); a connection belongs to nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from authz.principal import Principal
-from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
-
-SET_CONTEXT = (
-    f"SELECT set_config('{PATH_SETTING}', $1, false), set_config('{ANCESTORS_SETTING}', $2, false), "
-    f"set_config('{END_USER_SETTING}', $3, false)"
-)
 KEPT_STATEMENTS = 500
 
 
 class Connection:
-    """One connection, its prepared statements, and whose rows it may see now."""
+    """One connection and its prepared statements."""
 
-    __slots__ = ("context", "raw", "statements")
+    __slots__ = ("raw", "statements")
 
     def __init__(self, raw: asyncpg.Connection[Any]) -> None:
         self.raw = raw
-        self.context: tuple[str, str, str] | None = None
         self.statements: OrderedDict[str, PreparedStatement[Any]] = OrderedDict()
-
-    async def act_for(self, context: tuple[str, str, str]) -> None:
-        if context != self.context:
-            self.context = None
-            await self.fetch(SET_CONTEXT, context)
-            self.context = context
 
     async def fetch(self, sql: str, arguments: Sequence[Any]) -> list[Any]:
         statement = self.statements.get(sql)
@@ -122,28 +108,11 @@ class Pool:
             self.give(connection)
             return
 
-    def acting(self, principal: Principal) -> _Lease:
-        """A connection that sees the caller's rows and no others, for the length of an ``async with``."""
-        return _Lease(self, principal)
-
-
-class _Lease:
-    __slots__ = ("_connection", "_pool", "_principal")
-
-    def __init__(self, pool: Pool, principal: Principal) -> None:
-        self._pool = pool
-        self._principal = principal
-
-    async def __aenter__(self) -> Connection:
-        connection = self._connection = await self._pool.take()
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Connection]:
+        """A connection for the length of an ``async with``."""
+        connection = await self.take()
         try:
-            await connection.act_for(self._principal.row_context)
-        except BaseException:
-            self._pool.give(connection)
-            raise
-        return connection
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.give(self._connection)
+            yield connection
+        finally:
+            self.give(connection)

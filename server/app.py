@@ -8,7 +8,6 @@ import gc
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import redis.asyncio as redis
 import structlog
@@ -17,11 +16,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from sqlalchemy import select, text
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 import resolvers
@@ -241,7 +240,23 @@ async def _metrics(_: Request) -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def build(application: Application) -> Starlette:
+class _Front:
+    """The way in: the graph's requests go straight to it, all others to the routes beside it."""
+
+    def __init__(self, graph: GraphQLEndpoint, beside: ASGIApp) -> None:
+        self.graph = graph
+        self.beside = beside
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            door, _, rest = scope["path"][1:].partition("/")
+            if rest == "graphql":
+                await self.graph.answer(door, scope, receive, send)
+                return
+        await self.beside(scope, receive, send)
+
+
+def build(application: Application) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await application.start()
@@ -252,25 +267,11 @@ def build(application: Application) -> Starlette:
         yield
         await application.stop()
 
-    endpoint: Any = application.endpoint
     transport = GraphQLTransportWS(_Sockets(application.endpoint))
     origins = sorted({origin for door in application.doors.values() for origin in door.origins})
-    middleware = []
-    if origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type", "accept-language", "x-request-id"],
-                max_age=600,
-            )
-        )
     starlette = Starlette(
         lifespan=lifespan,
-        middleware=middleware,
         routes=[
-            Route("/{door}/graphql", endpoint, methods=None),
             WebSocketRoute("/{door}/graphql", transport.__call__),
             *graphiql.routes(),
             Route("/files/{id}", application.file),
@@ -279,10 +280,18 @@ def build(application: Application) -> Starlette:
             Route("/metrics", _metrics),
         ],
     )
-    starlette.state.application = application
-    return starlette
+    front = _Front(application.endpoint, starlette)
+    if not origins:
+        return front
+    return CORSMiddleware(
+        front,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "accept-language", "x-request-id"],
+        max_age=600,
+    )
 
 
-def create_app() -> Starlette:
+def create_app() -> ASGIApp:
     logs.configure()
     return build(Application(get_settings()))

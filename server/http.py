@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from random import getrandbits
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 import redis.asyncio as redis
 from graphql import OperationType
-from prometheus_client import Counter, Histogram
+from prometheus_client import Histogram
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request as StarletteRequest
@@ -54,13 +54,12 @@ REMEMBERED_SECONDS = 24 * 3600
 MAX_FILES = 4
 _WEIGHT = re.compile(r";\s*q=([01](?:\.\d{0,3})?)", re.IGNORECASE)
 
-REQUESTS = Counter("trellis_requests_total", "GraphQL requests.", ["door", "status"])
-SECONDS = Histogram("trellis_request_seconds", "Time to answer a GraphQL request.", ["door"])
+SECONDS = Histogram("trellis_request_seconds", "Time to answer a GraphQL request.", ["door", "status"])
 
 
 @cache
-def _metrics(door: str, status: int) -> tuple[Counter, Histogram]:
-    return REQUESTS.labels(door, status), SECONDS.labels(door)
+def _seconds(door: str, status: int) -> Histogram:
+    return SECONDS.labels(door, status)
 
 
 @dataclass
@@ -109,11 +108,11 @@ class GraphQLEndpoint:
         self.nudge = nudge
         self.rates = RateLimit()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, door_name: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers)
-        door = self.engine.doors.get(scope["path_params"]["door"])
+        door = self.engine.doors.get(door_name)
         media = _preferred(headers.get(b"accept", b""))
         status = 200
         if door is None:
@@ -130,9 +129,7 @@ class GraphQLEndpoint:
                 errors = refusals_of(error, request_id)
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
-            requests, seconds = _metrics(door.name, status)
-            requests.inc()
-            seconds.observe(time.perf_counter() - started)
+            _seconds(door.name, status).observe(time.perf_counter() - started)
         # a status that is no success may be some proxy's, unless the media type says whose answer it is
         kind = JSON if media == JSON and status == 200 else GRAPHQL_RESPONSE
         sent = [
@@ -177,8 +174,8 @@ class GraphQLEndpoint:
             known = principal.kind is not PrincipalKind.ANONYMOUS
             request = await self.request(door, payload, method=method, remember=known)
             context = self.context(door, principal, _origin(scope, headers, request_id))
-            answer: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
-            return answer
+            found: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
+            return found
         except GraphRefusals as error:
             if _only_forbidden(error) and not headers.get(b"authorization"):
                 raise unauthenticated() from None
@@ -403,7 +400,9 @@ def _too_large(limit: int) -> GraphRefusal:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if 8 <= len(given) <= 64 and given.replace("-", "").isalnum() else secrets.token_hex(8)
+    if 8 <= len(given) <= 64 and given.replace("-", "").isalnum():
+        return given
+    return f"{getrandbits(64):016x}"
 
 
 def _language(headers: Mapping[bytes, bytes]) -> str:

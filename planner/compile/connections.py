@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from graphql import (
@@ -30,6 +30,7 @@ from planner.compile.conditions import id_converter
 from planner.compile.entities import Entities
 from planner.compile.rows import At, Parent, Rows
 from planner.errors import bad_input
+from planner.ids import scramble_source
 from planner.mapping import Entity, camel
 from planner.operation import cursor_nulls
 from planner.parameters import Parameters
@@ -107,7 +108,7 @@ class Connections(Entities):
         """A page at the root, or one for each parent of a level: (the call that builds it, can it fail)."""
         assert isinstance(returned, GraphQLObjectType)
         selected = self.collect(returned, self.below(nodes))
-        page = self.page(entity, arguments, path)
+        page = self.page(entity, arguments, path, self.looks_ahead(selected.values()))
         parts: list[str] = []
         rows: Rows | None = None
         at: At | None = None
@@ -117,8 +118,7 @@ class Connections(Entities):
             rows = self.level("rows", parent)
             at = At(entity, rows, "a")
             at.key = rows.column("a.id", at.need(entity.table.c.id))
-        cursor = self.cursor(page, at) if at else ""
-        total = "0"
+        total = more = "0"
         inside = many * max(page.size, 1)
         for key, field_nodes in selected.items():
             name = field_nodes[0].name.value
@@ -130,12 +130,14 @@ class Connections(Entities):
                 total = f"S.groups[{number}]" + (f".get(r[{parent.at.key}],0)" if parent else "")
                 parts.append(f"{key!r}:t")
             elif name == "pageInfo":
-                parts.append(f"{key!r}:{self.page_info(returned, field_nodes, page, cursor)}")
+                assert at is not None
+                parts.append(f"{key!r}:{self.page_info(returned, field_nodes, page, self.cursor(page, at))}")
             else:
                 assert at is not None
                 where = f"p+({key!r},i)"
                 edges = name == "edges"
                 if edges:
+                    cursor = self.cursor(page, at)
                     item, fails = self.edge(entity, at, returned, field_nodes, (*path, key), where, inside, cursor)
                 else:
                     item, fails = self.object(entity, at, self.below(field_nodes), (*path, key), where, inside)
@@ -145,18 +147,30 @@ class Connections(Entities):
         lines = ""
         if rows is not None and at is not None:
             self.page_statement(entity, rows, at, page, arguments.get("filter"), parent, root, path)
-            lines = f" more=len(rs)>{page.size}\n if more: rs=rs[:{page.size}]\n"
             if page.backward:
-                lines += " rs=rs[::-1]\n"
+                lines = " rs=rs[::-1]\n"
+            if page.look_ahead:
+                rows.level.look_ahead = page.size
+                more = (
+                    f"r[{parent.at.key}] in S.more[{rows.level.number}]" if parent else f"S.more[{rows.level.number}]"
+                )
         name = f"page{place}"
-        self.source.append(f"def {name}(rs,S,p,t):\n{lines} return {{{','.join(parts)}}}\n")
+        self.source.append(f"def {name}(rs,S,p,t,m):\n{lines} return {{{','.join(parts)}}}\n")
         found = f"S.groups[{rows.level.number}]" if rows else "()"
         if rows and parent:
             found += f".get(r[{parent.at.key}],())"
         where = "p" if parent is None else parent.where if fallible else "None"
-        return f"{name}({found},S,{where},{total})", fallible
+        return f"{name}({found},S,{where},{total},{more})", fallible
 
-    def page(self, entity: Entity, arguments: Mapping[str, Any], path: tuple[str, ...]) -> pages.Page:
+    def looks_ahead(self, selected: Iterable[list[FieldNode]]) -> bool:
+        """Whether a connection is asked for its next page, in either direction."""
+        page_info = self.graph.schema.type_map["PageInfo"]
+        assert isinstance(page_info, GraphQLObjectType)
+        asked = [nodes for nodes in selected if nodes[0].name.value == "pageInfo"]
+        fields = (field for nodes in asked for field in self.collect(page_info, self.below(nodes)).values())
+        return any(field[0].name.value in ("hasNextPage", "hasPreviousPage") for field in fields)
+
+    def page(self, entity: Entity, arguments: Mapping[str, Any], path: tuple[str, ...], look_ahead: bool) -> pages.Page:
         first, last = arguments.get("first"), arguments.get("last")
         for name, size in (("first", first), ("last", last)):
             if size is not None and not 0 <= size <= self.limits.max_page:
@@ -187,21 +201,26 @@ class Connections(Entities):
             key=entity.table.c.id,
             key_order=key_order,
             size=min(DEFAULT_PAGE, self.limits.max_page) if size is None else size,
+            look_ahead=look_ahead,
             backward=backward,
             cursor=cursor,
             cursor_nulls=nulls,
             type_name=entity.name,
         )
 
-    def cursor(self, page: pages.Page, at: At) -> str:
-        """The expression of a row's cursor: its sort values as PostgreSQL writes them, and its key."""
+    def cursor(self, page: pages.Page, at: At) -> Callable[[str], str]:
+        """The expression of a row's cursor, by the name of the row: its sort values as PostgreSQL writes them,
+        and its key."""
         values = [at.rows.column(f"{at.alias}~{k.name}", cast(at.need(k.column), Text)) for k in page.order]
-        text = "".join(f"r[{v}]," for v in values)
-        return (
-            f"encode_cursor({page.tag!r},{{row}}[{at.key}],({text.replace('r[', '{row}[')}))"
-            if values
-            else (f"encode_cursor({page.tag!r},{{row}}[{at.key}])")
-        )
+
+        def expression(row: str) -> str:
+            key = f"{row}[{at.key}]"
+            if not values:
+                return scramble_source(page.tag, key)
+            texts = "".join(f"{row}[{v}]," for v in values)
+            return f"encode_cursor({page.tag!r},{key},({texts}))"
+
+        return expression
 
     def edge(
         self,
@@ -212,7 +231,7 @@ class Connections(Entities):
         path: tuple[str, ...],
         where: str,
         many: int,
-        cursor: str,
+        cursor: Callable[[str], str],
     ) -> tuple[str, bool]:
         edge_type = get_named_type(returned.fields["edges"].type)
         assert isinstance(edge_type, GraphQLObjectType)
@@ -221,7 +240,7 @@ class Connections(Entities):
         for key, field_nodes in self.collect(edge_type, self.below(nodes)).items():
             name = field_nodes[0].name.value
             if name == "cursor":
-                parts.append(f"{key!r}:{cursor.format(row='r')}")
+                parts.append(f"{key!r}:{cursor('r')}")
             elif name == "__typename":
                 parts.append(f"{key!r}:{edge_type.name!r}")
             else:
@@ -232,15 +251,17 @@ class Connections(Entities):
                 parts.append(f"{key!r}:{item}")
         return "{" + ",".join(parts) + "}", fallible
 
-    def page_info(self, returned: GraphQLObjectType, nodes: list[FieldNode], page: pages.Page, cursor: str) -> str:
+    def page_info(
+        self, returned: GraphQLObjectType, nodes: list[FieldNode], page: pages.Page, cursor: Callable[[str], str]
+    ) -> str:
         page_type = get_named_type(returned.fields["pageInfo"].type)
         assert isinstance(page_type, GraphQLObjectType)
         given = page.cursor is not None
         answers = {
-            "hasNextPage": str(given) if page.backward else "more",
-            "hasPreviousPage": "more" if page.backward else str(given),
-            "startCursor": f"({cursor.format(row='rs[0]')} if rs else None)",
-            "endCursor": f"({cursor.format(row='rs[-1]')} if rs else None)",
+            "hasNextPage": str(given) if page.backward else "m",
+            "hasPreviousPage": "m" if page.backward else str(given),
+            "startCursor": f"({cursor('rs[0]')} if rs else None)",
+            "endCursor": f"({cursor('rs[-1]')} if rs else None)",
             "__typename": repr(page_type.name),
         }
         fields = self.collect(page_type, self.below(nodes))
@@ -262,17 +283,14 @@ class Connections(Entities):
         for sort in page.order:
             at.need(sort.column)
         where = [*_whereclause(root), *self.conditions(entity, tree, parameters, path)]
-        order = page.order_by(
-            [literal_column(f'{at.alias}."{k.column.name}"') for k in page.order],
-            literal_column(f"{at.alias}.id"),
-        )
         columns = list(at.needs.values())
         if parent is not None:
             keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             where = [parent.column == keys.c.id, *where, self.in_scope(entity, parameters)]
             child = pages.plain(table, columns, where, page, parameters, keys).lateral(at.alias)
             source = self.joined(rows, keys.join(child, true()))
-            statement = select(keys.c.id, *rows.columns).select_from(source).order_by(keys.c.id, *order)
+            # no sort: what has a limit and depends on k can only be run for one k after the other, in its own order
+            statement = select(keys.c.id, *rows.columns).select_from(source)
         else:
             reached = self.reach(entity)
             if (
@@ -285,6 +303,10 @@ class Connections(Entities):
                 scoped = [*where, self.in_scope(entity, parameters, scope.Use.PAGE)]
                 first = pages.plain(table, columns, scoped, page, parameters)
             source = self.joined(rows, first.subquery(at.alias))
+            order = page.order_by(
+                [literal_column(f'{at.alias}."{k.column.name}"') for k in page.order],
+                literal_column(f"{at.alias}.id"),
+            )
             statement = select(*rows.columns).select_from(source).order_by(*order)
         self.finish(rows, statement)
 

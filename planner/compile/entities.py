@@ -35,7 +35,7 @@ from planner import scope
 from planner.compile.authorisation import Selections
 from planner.compile.conditions import Conditions
 from planner.compile.rows import At, Columns, Needing, Parent
-from planner.ids import FACTOR, MASK, OFFSET
+from planner.ids import scramble_source
 from planner.mapping import Entity, Field
 from planner.plan import (
     Leaf,
@@ -85,7 +85,7 @@ class Entities(Conditions, ABC):
             here = (*path, key)
             reach = self.authorise(entity.name, name, Act.READ, here)
             if name == "id":
-                parts.append(f"{key!r}:{_id_expression(entity.prefix, f'r[{at.key}]')}")
+                parts.append(f"{key!r}:{scramble_source(f'{entity.prefix}_', f'r[{at.key}]')}")
                 continue
             declared = entity.fields[name]
             nullable = not isinstance(graphql_type.fields[name].type, GraphQLNonNull)
@@ -258,11 +258,6 @@ class Entities(Conditions, ABC):
     @abstractmethod
     def value_shape(self, kind: Any, nodes: list[FieldNode], path: tuple[str, ...]) -> Leaf | Reference | ValueShape:
         """How a Python value is shown, and which rows it refers to."""
-
-
-def _id_expression(prefix: str, value: str) -> str:
-    """``encode_id`` written out, since it is what a page does most often."""
-    return f'f"{prefix}_{{({value}*{FACTOR}+{OFFSET})&{MASK}:016x}}"'
 
 
 def nulls_of(kind: Any) -> tuple[bool, ...]:

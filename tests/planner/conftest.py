@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from planner.pool import SET_CONTEXT, Connection, Pool
+from planner.pool import Connection, Pool
 from tests.conftest import Place, Template, _place, _running
 from tests.support.services import drop_database
 from tests.support.world import World, sow
@@ -84,13 +84,12 @@ async def unwalled(rich_world: World) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The SQL that the planner sends from now on, without what tells PostgreSQL who asks."""
+    """The SQL that the planner sends from now on."""
     sent: list[str] = []
     fetch = Connection.fetch
 
     async def counted(self: Connection, sql: str, arguments: Any) -> list[Any]:
-        if sql != SET_CONTEXT:
-            sent.append(sql)
+        sent.append(sql)
         return await fetch(self, sql, arguments)
 
     monkeypatch.setattr(Connection, "fetch", counted)

@@ -675,7 +675,7 @@ async def test_health_readiness_and_metrics(shared_world: World) -> None:
 
     async def counted() -> float:
         text = (await http.get("/metrics")).text
-        found = re.search(r'^trellis_requests_total\{door="agent",status="422"\} (\S+)$', text, re.MULTILINE)
+        found = re.search(r'^trellis_request_seconds_count\{door="agent",status="422"\} (\S+)$', text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     before = await counted()

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 from sqlalchemy import select
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from authz.principal import system
 from models.system import OutboxEvent
@@ -17,7 +17,7 @@ from services.sim.entering import enter
 
 
 class Client:
-    def __init__(self, application: Application, app: Starlette) -> None:
+    def __init__(self, application: Application, app: ASGIApp) -> None:
         self.application = application
         self.app = app
         self.http = httpx.AsyncClient(
