@@ -41,6 +41,7 @@ from models.tenancy import Tenant
 
 CHANNEL = "trellis:access"
 KEPT_SECONDS = 60
+RETRY_SECONDS = 0.5
 KEPT_PRINCIPALS = 50_000
 ANYBODY = "anybody"
 """The built-in role of everyone, logged in or not."""
@@ -59,6 +60,7 @@ class Access:
         self._principals: dict[str, tuple[float, Principal]] = {}
         self._listening = False
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.generation = 0
         """Grows with every change of access; what was remembered before is asked for again."""
 
@@ -238,7 +240,22 @@ class Access:
         self._forget()
         if policies:
             await self.load()
+        try:
+            await self._publish(policies=policies)
+        except (redis.RedisError, OSError) as error:
+            # what has changed is committed: the caller's work is done, and the others are told when they can be
+            log.warning("a change of access could not be told; trying again", error=str(error))
+            self._telling = asyncio.create_task(self._tell_later(policies=policies), name="telling of access changes")
+
+    async def _publish(self, *, policies: bool) -> None:
         await self._redis.publish(CHANNEL, "policies" if policies else "principals")
+
+    async def _tell_later(self, *, policies: bool) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(redis.RedisError, OSError):
+                await self._publish(policies=policies)
+                return
 
     async def start(self) -> None:
         await self.load()
@@ -248,10 +265,11 @@ class Access:
             await asyncio.wait_for(ready.wait(), 5)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, self._telling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     async def _listen(self, ready: asyncio.Event) -> None:
         while True:
@@ -267,7 +285,7 @@ class Access:
                         ready.set()
             except (redis.RedisError, OSError, SQLAlchemyError) as error:
                 log.warning("access changes are not heard; asking the database each time", error=str(error))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(RETRY_SECONDS)
             finally:
                 self._listening = False
                 self._forget()

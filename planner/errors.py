@@ -48,7 +48,7 @@ def bad_input(message: str, **extensions: Any) -> GraphRefusal:
 
 
 class FieldFailure(Exception):
-    """A live field could not be answered; it becomes null, with an error at its path."""
+    """What a live field gives, or raises, where it has no answer; it becomes null, with an error at its path."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

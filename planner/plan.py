@@ -128,13 +128,7 @@ def live_value(
     nulls: tuple[bool, ...],
 ) -> Any:
     """The answer of a live field, or null with an error at its path."""
-    found = state.live[number].get(key)
-    if not isinstance(found, Exception):
-        return serialise_value(shape, nulls, found, state, path)
-    state.errors.append((path, found))
-    if nulls[0]:
-        return None
-    raise NullPropagatesError
+    return serialise_value(shape, nulls, state.live[number].get(key), state, path)
 
 
 def guard(build: Callable[[], Any]) -> Any:
@@ -152,8 +146,11 @@ def serialise_value(
     state: State,
     path: tuple[str | int, ...],
 ) -> Any:
-    """A Python value as the answer shows it; references are read from their levels."""
+    """A Python value as the answer shows it; references are read from their levels, a failure is an error."""
     try:
+        if isinstance(value, Exception):
+            state.errors.append((path, value))
+            raise NullPropagatesError
         found = _serialised(shape, nulls, value, state, path)
     except NullPropagatesError:
         if nulls[0]:
@@ -204,7 +201,7 @@ def _found(shape: Reference, value: Any, state: State) -> Any:
 
 def collect_references(shape: Leaf | Reference | ValueShape, value: Any, keys: dict[int, list[int]]) -> None:
     """Finds the keys that each level of references has to read."""
-    if value is None or isinstance(shape, Leaf):
+    if value is None or isinstance(value, Exception) or isinstance(shape, Leaf):
         return
     if isinstance(value, list | tuple):
         for item in value:

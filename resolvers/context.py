@@ -26,7 +26,7 @@ from authz.principal import ROOT_PATH, Principal, system
 from models.base import table_of
 from models.system import IdempotentResult, OperationRecord
 from models.tenancy import Tenant
-from planner.errors import bad_input
+from planner.errors import FieldFailure
 from planner.ids import decode_id
 from planner.mapping import Key, registry
 from planner.pool import Pool
@@ -286,10 +286,10 @@ async def reading(context: Context) -> typing.AsyncIterator[AsyncSession]:
         yield session
 
 
-def node_key(text: str) -> Key:
-    """The reference behind a global id of any type; BAD_USER_INPUT for what is no id."""
+def node_key(text: str) -> Key | FieldFailure:
+    """The reference behind a global id of any type; the failure of its own field, BAD_USER_INPUT, for what is none."""
     found = decode_id(text)
     entity = registry.by_prefix.get(found[0]) if found else None
     if found is None or entity is None:
-        raise bad_input(f"{text[:40]!r} is not an id.")
+        return FieldFailure("BAD_USER_INPUT", f"{text[:40]!r} is not an id.")
     return Key(entity.name, found[1])

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import strawberry
-from sqlalchemy import ColumnElement, case, select
+from sqlalchemy import ColumnElement, case, func, select
 
 import models.sim as stored
 from models.catalog import Carrier
@@ -108,7 +108,8 @@ class SimStatusChange(Node):
 
 def _activated(allocation: Any) -> ColumnElement[Any]:
     card = stored.SimCard.__table__
-    at = select(card.c.activated_at).where(card.c.id == allocation.sim_card_id).scalar_subquery()
+    held = func.starts_with(card.c.tenant_path, allocation.tenant_path)
+    at = select(card.c.activated_at).where(card.c.id == allocation.sim_card_id, held).scalar_subquery()
     return case((allocation.ended_at.is_(None), at))
 
 

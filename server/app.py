@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,7 @@ from server import graphiql
 from server.authentication import Authentication
 from server.doors import Door, load_doors
 from server.engine import Engine, refusals_of
-from server.http import GraphQLEndpoint, _language
+from server.http import GraphQLEndpoint, caller_of, language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
 from services import logs
@@ -101,7 +102,7 @@ class _Sockets:
         authorization = params.get("authorization") or params.get("Authorization")
         given = authorization if isinstance(authorization, str) else connection.headers.get("authorization")
         headers = {k.lower().encode(): v.encode() for k, v in connection.headers.items()}
-        subject = _Subject(self.endpoint, door, given, _language(headers), _client(connection))
+        subject = _Subject(self.endpoint, door, given, language_of(headers), _client(connection))
         await subject.refresh()
         return subject
 
@@ -109,7 +110,7 @@ class _Sockets:
         engine = self.endpoint.engine
         try:
             principal = await subject.refresh()
-            self.endpoint.rates.take(subject.door, principal.caller)
+            self.endpoint.rates.take(subject.door, caller_of(principal, subject.ip))
             asked = await self.endpoint.request(subject.door, request, method="WEBSOCKET")
             context = self.endpoint.context(subject.door, principal, Origin(ip=subject.ip, request_id="socket"))
             if asked.operation.kind.value == "subscription":
@@ -164,7 +165,11 @@ class Application:
         self.engine = Engine(the_graph(), self.doors)
         # a pooled connection that died with a restart of the server must not fail the request that draws it
         self.redis: redis.Redis = redis.Redis.from_url(
-            settings.redis_url, retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3)
+            settings.redis_url,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
+            # a peer that vanished without a word is noticed within five seconds, also by who only listens
+            socket_keepalive=True,
+            socket_keepalive_options={socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3},
         )
         self.database = Database(settings.database_url)
         self.reader = Pool(settings.database_url, settings.pool_size)

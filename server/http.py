@@ -170,10 +170,11 @@ class GraphQLEndpoint:
         try:
             if principal is None:
                 principal = await self._principal(door, scope, headers, body)
-            self.rates.take(door, _caller(principal, scope))
+            origin = _origin(scope, headers, request_id)
+            self.rates.take(door, caller_of(principal, origin.ip))
             known = principal.kind is not PrincipalKind.ANONYMOUS
             request = await self.request(door, payload, method=method, remember=known)
-            context = self.context(door, principal, _origin(scope, headers, request_id))
+            context = self.context(door, principal, origin)
             found: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
             return found
         except GraphRefusals as error:
@@ -196,7 +197,7 @@ class GraphQLEndpoint:
     ) -> Principal:
         given = headers.get(b"authorization")
         authorization = None if given is None else given.decode("latin-1")
-        language = _language(headers)
+        language = language_of(headers)
         if authorization is not None:
             known = self.authentication.remembered(authorization, door.name, language)
             if known is not None:
@@ -405,7 +406,7 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
     return f"{getrandbits(64):016x}"
 
 
-def _language(headers: Mapping[bytes, bytes]) -> str:
+def language_of(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"accept-language", b"zh-CN").decode("latin-1").partition(",")[0].partition(";")[0].strip()
     return "zh-CN" if given.lower().startswith("zh") or given in ("", "*") else "en"
 
@@ -416,11 +417,9 @@ def _origin(scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> Or
     return Origin(ip=client[0] if client else None, user_agent=agent, request_id=request_id)
 
 
-def _caller(principal: Principal, scope: Scope) -> str:
-    if principal.kind is PrincipalKind.ANONYMOUS:
-        client = scope.get("client")
-        return f"address:{client[0] if client else ''}"
-    return principal.caller
+def caller_of(principal: Principal, address: str | None) -> str:
+    """Whom a rate limit counts: an account, a key, a person; visitors by their address."""
+    return f"address:{address}" if principal.kind is PrincipalKind.ANONYMOUS else principal.caller
 
 
 def _only_forbidden(error: GraphRefusals) -> bool:

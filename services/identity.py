@@ -42,6 +42,8 @@ ACCESS_MINUTES = 15
 SESSION_DAYS = 30
 LOCK_AFTER = 5
 LOCK_MINUTES = 15
+NOBODY_SECONDS = 24 * 3600
+"""How long failed attempts at a name that no account has are counted."""
 ATTEMPTS_PER_ADDRESS = 60
 """Tries to log in from one address within a minute, whatever the account."""
 
@@ -94,16 +96,22 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
             select(StaffAccount).where(func.lower(StaffAccount.login) == login.lower()).with_for_update()
         )
         now = datetime.now(UTC)
+        until: datetime | None = None
         locked = account is not None and account.locked_until is not None and account.locked_until > now
         right = await _matches(_DUMMY if account is None else account.password_hash, password)
         outcome = await _judge(session, account, door, locked=locked, right=right)
-        if account is not None and not locked:
-            if outcome is LoginOutcome.WRONG_CREDENTIALS:
-                account.failed_logins += 1
-                if account.failed_logins >= LOCK_AFTER:
-                    account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
-            elif outcome is LoginOutcome.SUCCEEDED:
-                account.failed_logins, account.locked_until, account.last_login_at = 0, None, now
+        if account is None:
+            until = await _lock_of_nobody(runtime, login.lower(), now)
+            if until is not None:
+                outcome = LoginOutcome.LOCKED
+        elif locked:
+            until = account.locked_until
+        elif outcome is LoginOutcome.WRONG_CREDENTIALS:
+            account.failed_logins += 1
+            if account.failed_logins >= LOCK_AFTER:
+                account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
+        elif outcome is LoginOutcome.SUCCEEDED:
+            account.failed_logins, account.locked_until, account.last_login_at = 0, None, now
         platform = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
         session.add(
             LoginRecord(
@@ -127,10 +135,19 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
     if tokens is not None:
         return tokens
     if outcome is LoginOutcome.LOCKED:
-        assert account is not None
-        assert account.locked_until is not None
-        raise Refusal("ACCOUNT_LOCKED", "account", until=account.locked_until.isoformat(timespec="minutes"))
+        assert until is not None
+        raise Refusal("ACCOUNT_LOCKED", "account", until=until.isoformat(timespec="minutes"))
     raise Refusal("WRONG_CREDENTIALS", "account")
+
+
+async def _lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
+    """Until when a name is locked that no account has. Such names lock like any other, so that a lock tells nothing."""
+    key = f"trellis:nobody-failed:{runtime.keys.digest(login).hex()}"
+    failed = await runtime.redis.incr(key)
+    if failed > LOCK_AFTER:
+        return now + timedelta(seconds=await runtime.redis.ttl(key))
+    await runtime.redis.expire(key, LOCK_MINUTES * 60 if failed == LOCK_AFTER else NOBODY_SECONDS)
+    return None
 
 
 async def _limit_attempts(runtime: Runtime, origin: Origin) -> None:

@@ -88,6 +88,10 @@ MESSAGES: dict[str, dict[str, str]] = {
     "UNKNOWN_TYPE": {"en": "{value} is not a card type.", "zh": "未知卡类型 {value}。"},
     "UNKNOWN_SUPPLIER": {"en": "{value} is not a supplier.", "zh": "未知供应商 {value}。"},
     "UNKNOWN_PACKAGE": {"en": "{value} is not a data package.", "zh": "未知套餐 {value}。"},
+    "SUPPLIER_CARRIER": {
+        "en": "The supplier is of another carrier.",
+        "zh": "供应商与卡的运营商不一致。",
+    },
     "PACKAGE_CARRIER": {
         "en": "The package is for another carrier.",
         "zh": "套餐与卡的运营商不一致。",

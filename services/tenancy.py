@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import delete, func, insert, literal, select, text, update
+from sqlalchemy import delete, func, insert, literal, select, text, true, update
 
 from authz.principal import ROOT_PATH
 from models.base import table_of
@@ -243,8 +243,8 @@ async def _rewrite_closure(work: Work, tenant: Tenant, parent: Tenant) -> None:
     await work.session.execute(
         insert(table_of(TenantClosure)).from_select(
             ["tenant_id", "tenant_path", "ancestor_id", "depth"],
-            select(
-                below.c.tenant_id, below.c.tenant_path, above.c.ancestor_id, above.c.depth + below.c.depth + 1
-            ).where(above.c.tenant_id == parent.id, below.c.ancestor_id == tenant.id),
+            select(below.c.tenant_id, below.c.tenant_path, above.c.ancestor_id, above.c.depth + below.c.depth + 1)
+            .select_from(below.join(above, true()))
+            .where(above.c.tenant_id == parent.id, below.c.ancestor_id == tenant.id),
         )
     )

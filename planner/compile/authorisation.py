@@ -86,10 +86,16 @@ class Authorised:
         if reach is None:
             if public:
                 return frozenset()
-            self.refusals.setdefault(coordinate, GraphRefusal("FORBIDDEN", f"You may not use {coordinate}.", path=path))
+            self.forbid(type_name, field_name, path)
             return frozenset()
         self.used[coordinate] = None
         return reach
+
+    def forbid(self, type_name: str, field_name: str, path: Sequence[str], to: str = "use") -> None:
+        """What is not granted, or not on every row on which it would have to be."""
+        coordinate = f"{type_name}.{field_name}"
+        refusal = GraphRefusal("FORBIDDEN", f"You may not {to} {coordinate}.", path=path)
+        self.refusals.setdefault(coordinate, refusal)
 
     def authorise_use(self, entity: Entity, name: str, path: Sequence[str]) -> None:
         """Searching or sorting by a field tells of it as much as reading it: the same grant is needed, on all
@@ -101,11 +107,8 @@ class Authorised:
             if own is None:
                 continue
             reach = self.authorise(concrete, name, Act.READ, path)
-            if reach and reach != own:
-                self.refusals.setdefault(
-                    f"{concrete}.{name}",
-                    GraphRefusal("FORBIDDEN", f"You may not search by {concrete}.{name}.", path=path),
-                )
+            if reach and not within(own, reach):
+                self.forbid(concrete, name, path, "search by")
 
     def collect(self, parent: GraphQLObjectType, sets: Selections) -> dict[str, list[FieldNode]]:
         """The fields selected on a concrete type, by response key, fragments and directives resolved."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
 
 from authz.coordinates import Act
-from authz.scopes import Reach
+from authz.scopes import Reach, within
 from planner import scope
 from planner.compile.authorisation import Selections
 from planner.compile.conditions import Conditions
@@ -89,9 +89,9 @@ class Entities(Conditions, ABC):
                 continue
             declared = entity.fields[name]
             nullable = not isinstance(graphql_type.fields[name].type, GraphQLNonNull)
-            narrowed = own is not None and bool(reach) and reach != own
+            narrowed = own is not None and bool(reach) and not within(own, reach)
             if narrowed and not nullable:
-                raise TypeError(f"{entity.name}.{name} is granted on fewer rows than its type, so must be nullable")
+                self.forbid(entity.name, name, here)
             if declared.kind in ("column", "computed"):
                 parts.append(f"{key!r}:{self.leaf(entity, declared, at, reach if narrowed else None)}")
             else:

@@ -374,7 +374,9 @@ def _sim_type(values: dict[str, str | None], _: Catalogue) -> Any:
 
 def _supplier(values: dict[str, str | None], catalogue: Catalogue) -> Any:
     found = catalogue.suppliers.get(values["supplier"] or "")
-    return "UNKNOWN_SUPPLIER" if found is None else found[0]
+    if found is None:
+        return "UNKNOWN_SUPPLIER"
+    return found[0] if found[1] in (None, numbers.PREFIXES[(values["iccid"] or "")[:6]].name) else "SUPPLIER_CARRIER"
 
 
 def _package(values: dict[str, str | None], catalogue: Catalogue) -> Any:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from models.catalog import Carrier, CatalogStatus, DataPackage, Supplier
 from models.sim import SimCard, SimEntryMode, SimPackageBinding, SimType
 from models.system import StoredFile, Task, TaskKind, TaskStatus
+from models.tenancy import Tenant
 from services import validation
 from services.conflicts import told_apart
 from services.files import Stored
@@ -38,6 +39,8 @@ async def _checked(work: Work, entry: Entry, carrier: Carrier) -> None:
         raise not_found("supplier")
     if supplier.status is not CatalogStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "supplier", value=supplier.name)
+    if supplier.carrier not in (None, carrier):
+        raise Refusal("SUPPLIER_CARRIER", "supplier", value=supplier.name)
     if entry.package_id is not None:
         package = await work.session.scalar(select(DataPackage).where(DataPackage.id == entry.package_id))
         if package is None:
@@ -88,6 +91,8 @@ async def create_card(
 
 async def _open_task(work: Work, kind: TaskKind, parameters: dict[str, object], source: StoredFile | None) -> Task:
     tenant = await tenant_for(work, None)
+    # one start after the other, so that each sees those before it
+    await work.session.execute(select(Tenant.id).where(Tenant.id == tenant.id).with_for_update(key_share=True))
     waiting = await work.session.scalar(
         select(func.count())
         .select_from(Task)

@@ -196,6 +196,19 @@ async def test_wrong_passwords_at_once_are_counted_each(world: World) -> None:
     assert sorted(codes) == ["ACCOUNT_LOCKED"] * 3 + ["WRONG_CREDENTIALS"] * 5
 
 
+async def test_a_name_that_no_account_has_locks_like_any_other(world: World) -> None:
+    codes = await asyncio.gather(*(refusal(world, "nobody-at-all", "wrong", "agent") for _ in range(8)))
+    assert sorted(codes) == ["ACCOUNT_LOCKED"] * 3 + ["WRONG_CREDENTIALS"] * 5
+    answer = await world.client.log_in("agent", " NOBODY-at-all", PASSWORD)
+    (error,) = answer["errors"]
+    assert error["code"] == "ACCOUNT_LOCKED"
+    (row,) = await world.sql(
+        "SELECT count(*) FROM login_record WHERE login ILIKE 'nobody-at-all' AND outcome = 'LOCKED'"
+    )
+    assert row["count"] == 4
+    assert await refusal(world, "somebody-else", "wrong", "agent") == "WRONG_CREDENTIALS"
+
+
 async def test_an_unknown_account_and_a_wrong_password_look_the_same(world: World) -> None:
     unknown = await world.client.log_in("agent", "nobody", PASSWORD)
     known = await world.client.log_in("agent", "south", "wrong")

@@ -355,6 +355,19 @@ async def test_a_range_over_existing_cards_tells_which(world: World) -> None:
     assert [tuple(row) for row in rows] == [("first", "M2M")] * 2
 
 
+@pytest.mark.feature("S0-05")
+async def test_of_eight_starts_at_once_five_are_taken(world: World) -> None:
+    body = 8986001234567800000
+
+    async def start(n: int) -> list[str]:
+        input = range_input(world, iccid(str(body + n)), iccid(str(body + n)))
+        payload = (await world.data("operations", RANGE, {"input": input}))["createSimCardRange"]
+        return [error["code"] for error in payload["errors"]]
+
+    outcomes = await asyncio.gather(*(start(n) for n in range(8)))
+    assert sorted(outcomes) == [[]] * 5 + [["TOO_MANY_OPEN_TASKS"]] * 3
+
+
 @pytest.mark.feature("S0-03", "S0-05")
 async def test_a_tenant_has_five_open_tasks_and_no_sixth(world: World) -> None:
     body = 8986001234567800000

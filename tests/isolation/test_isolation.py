@@ -7,7 +7,6 @@ count or cursor may come back, and no foreign row may change.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -57,6 +56,7 @@ from authz.grants import Grants
 from authz.principal import ROOT_PATH, Principal, PrincipalKind
 from authz.scopes import Scope
 from models.security import mapped_tables
+from planner.cursor import sort_values
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.ids import encode_id
 from planner.mapping import registry
@@ -277,7 +277,7 @@ def cursor_texts(answer: object) -> Iterator[str]:
     if isinstance(answer, Mapping):
         for key, value in answer.items():
             if "cursor" in key.lower() and isinstance(value, str):
-                yield base64.urlsafe_b64decode(value).decode()
+                yield from filter(None, sort_values(value))
             else:
                 yield from cursor_texts(value)
     elif isinstance(answer, list):

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from authz.coordinates import Act
+from authz.grants import Grants
+from authz.principal import Principal
+from authz.scopes import Scope
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.operation import DocumentLimits
 from server.app import the_graph
@@ -170,3 +174,44 @@ async def test_a_number_is_shown_in_full_to_its_owner_only(rich_world: World) ->
     assert phones.pop("north") == "13912345678"
     assert phones["north-east"] == "139****5678"
     assert all(phone is None or "****" in phone for phone in phones.values())
+
+
+async def granted(world: World, name: str, **reach: frozenset[Scope]) -> Principal:
+    """A caller for whom some fields of ``SimCard`` reach other rows than before."""
+    caller = await principal(world, name)
+    changed = {("SimCard", field, Act.READ): rows for field, rows in reach.items()}
+    return replace(caller, grants=Grants({**caller.grants.reach, **changed}, f"{caller.grants.key}, {reach}"))
+
+
+async def test_a_field_that_must_have_a_value_is_granted_on_all_rows_of_its_type_or_refused(rich_world: World) -> None:
+    planner = Planner(rich_world, the_graph(), LIMITS)
+    text = "{ simCards { nodes { displayIccid } } }"
+    fewer = await granted(rich_world, "north", displayIccid=frozenset({Scope.TENANT}))
+    with pytest.raises(GraphRefusals) as refused:
+        await planner.answer(fewer, text)
+    assert [(r.code, r.message) for r in refused.value.refusals] == [
+        ("FORBIDDEN", "You may not use SimCard.displayIccid.")
+    ]
+    # more rows than those of the type change nothing
+    more = await granted(rich_world, "north", displayIccid=frozenset({Scope.SUBTREE, Scope.ANCESTORS}))
+    assert await planner.answer(more, text) == await planner.answer(await principal(rich_world, "north"), text)
+
+
+async def test_a_field_granted_on_more_rows_than_its_type_may_be_searched_by(rich_world: World) -> None:
+    planner = Planner(rich_world, the_graph(), LIMITS)
+    text = '{ simCards(filter: {msisdn: {eq: "1"}}) { totalCount } }'
+    more = await granted(rich_world, "operations", msisdn=frozenset({Scope.ALL, Scope.SELF}))
+    assert await planner.answer(more, text) == {"data": {"simCards": {"totalCount": 0}}}
+
+
+async def test_what_is_no_id_fails_its_own_field_only(rich_world: World) -> None:
+    planner = Planner(rich_world, the_graph(), LIMITS)
+    caller = await principal(rich_world, "north")
+    card = rich_world.card_ids("north")[0]
+    text = """query($id: ID!, $ids: [ID!]!) { a: node(id: "nonsense") { id } b: node(id: $id) { id } nodes(ids: $ids) { id } }"""
+    answer = await planner.answer(caller, text, {"id": card, "ids": [card, "xxx_1"]})
+    assert answer["data"] == {"a": None, "b": {"id": card}, "nodes": [{"id": card}, None]}
+    assert [(e["path"], e["extensions"]["code"]) for e in answer["errors"]] == [
+        (["a"], "BAD_USER_INPUT"),
+        (["nodes", 1], "BAD_USER_INPUT"),
+    ]

@@ -50,7 +50,8 @@ class Client:
                     session { accessToken refreshToken expiresAt } errors { code field message } } }""",
             {"account": account, "password": password},
         )
-        return answer.json()["data"]["logIn"]
+        payload: dict[str, Any] = answer.json()["data"]["logIn"]
+        return payload
 
     async def token(self, door: str, account: str, password: str) -> str:
         """The access token of an account, logged in once."""

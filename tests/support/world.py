@@ -161,7 +161,8 @@ class World:
         """Reads or writes past both walls, to see or to set what is stored."""
         connection = await asyncpg.connect(self.superuser_url, ssl=False)
         try:
-            return await connection.fetch(statement, *arguments)
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+            return rows
         finally:
             await connection.close()
 
