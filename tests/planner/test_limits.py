@@ -208,7 +208,8 @@ async def test_what_is_no_id_fails_its_own_field_only(rich_world: World) -> None
     planner = Planner(rich_world, the_graph(), LIMITS)
     caller = await principal(rich_world, "north")
     card = rich_world.card_ids("north")[0]
-    text = """query($id: ID!, $ids: [ID!]!) { a: node(id: "nonsense") { id } b: node(id: $id) { id } nodes(ids: $ids) { id } }"""
+    text = """query($id: ID!, $ids: [ID!]!) {
+        a: node(id: "nonsense") { id } b: node(id: $id) { id } nodes(ids: $ids) { id } }"""
     answer = await planner.answer(caller, text, {"id": card, "ids": [card, "xxx_1"]})
     assert answer["data"] == {"a": None, "b": {"id": card}, "nodes": [{"id": card}, None]}
     assert [(e["path"], e["extensions"]["code"]) for e in answer["errors"]] == [
