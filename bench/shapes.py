@@ -38,7 +38,7 @@ HOPELESS = 3.0
 
 NODE = "{ id displayIccid imsi msisdn status carrier package { name salePrice } holder { name } }"
 DOCUMENT = f"""query($after: String) {{
-  simCards(first: 50, after: $after%s) {{ nodes {NODE} }} }}"""
+  simCards(first: 50, after: $after%s) {{ nodes {NODE} pageInfo {{ hasNextPage }} }} }}"""
 BY_ACTIVATION = ", filter: {status: {eq: ACTIVE}}, orderBy: [{field: ACTIVATED_AT}]"
 
 SELECTED = """SELECT a.*, p.id, p.name, p.sale_price::text, t.kind, t.id, t.name FROM ({page}) a
