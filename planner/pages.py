@@ -124,21 +124,8 @@ def plain(
     outer: FromClause | None = None,
 ) -> Select[Any]:
     """One scan in sort order, or two one after the other. ``outer``: what the page is correlated to."""
-    scans = [
-        select(*columns)
-        .select_from(table)
-        .where(*where, beyond)
-        .order_by(*page.order_by([k.column for k in page.order], page.key))
-        .limit(page.limit)
-        for beyond in page.beyond(parameters)
-    ]
-    if outer is not None:
-        scans = [scan.correlate(outer) for scan in scans]
-    if len(scans) == 1:
-        return scans[0]
-    # the branches of an Append run in their order, and the limit stops before the second is begun if it can:
-    # connections for reading run no parallel plans
-    return select(union_all(*scans).lateral("scans")).limit(page.limit)
+    scans = [_scan(table, columns, [*where, beyond], page) for beyond in page.beyond(parameters)]
+    return _in_turn(scans if outer is None else [scan.correlate(outer) for scan in scans], page)
 
 
 def merged(
@@ -148,17 +135,31 @@ def merged(
     page: Page,
     parameters: Parameters,
 ) -> Select[Any]:
-    """The first rows of each of the caller's few tenants, merged: one index scan per tenant."""
-    tenants = Tenant.__table__.alias("below")
-    each = (
-        select(tenants.c.id)
-        .where(tenants.c.path >= parameters.principal("path"), tenants.c.path < parameters.principal("path_end"))
-        .subquery("t")
-    )
-    first = plain(table, columns, [table.c.tenant_id == each.c.id, *where], page, parameters, each).lateral("m")
-    return (
-        select(first)
-        .select_from(each.join(first, true()))
-        .order_by(*page.order_by([first.c[k.column.name] for k in page.order], first.c[page.key.name]))
-        .limit(page.limit)
-    )
+    """The first rows of each of the caller's few tenants, merged: one index scan per tenant, or two merges one
+    after the other."""
+    merges = []
+    for beyond in page.beyond(parameters):
+        below = Tenant.__table__.alias("below")
+        path, end = parameters.principal("path"), parameters.principal("path_end")
+        each = select(below.c.id).where(below.c.path >= path, below.c.path < end).subquery("t")
+        scan = _scan(table, columns, [table.c.tenant_id == each.c.id, *where, beyond], page)
+        first = scan.correlate(each).lateral("m")
+        order = page.order_by([first.c[k.column.name] for k in page.order], first.c[page.key.name])
+        merges.append(select(first).select_from(each.join(first, true())).order_by(*order).limit(page.limit))
+    return _in_turn(merges, page)
+
+
+def _scan(
+    table: Table, columns: Sequence[ColumnElement[Any]], where: Sequence[ColumnElement[bool]], page: Page
+) -> Select[Any]:
+    order = page.order_by([k.column for k in page.order], page.key)
+    return select(*columns).select_from(table).where(*where).order_by(*order).limit(page.limit)
+
+
+def _in_turn(selects: Sequence[Select[Any]], page: Page) -> Select[Any]:
+    """The rows of the first, then those of the second, as far as the page goes. The branches of an Append run in
+    their order, and the limit stops before the second is begun if it can: connections for reading run no parallel
+    plans."""
+    if len(selects) == 1:
+        return selects[0]
+    return select(union_all(*selects).lateral("scans")).limit(page.limit)
