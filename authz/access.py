@@ -19,24 +19,27 @@ import redis.asyncio as redis
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.coordinates import Catalog
+from authz.coordinates import ANY, Catalog
 from authz.grants import Grants, GrantsCache
-from authz.policies import Policies, PolicyError, PolicyLine, load_policies
+from authz.policies import Effect, Policies, PolicyError, PolicyLine, load_policies
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
-from authz.scopes import Scope
+from authz.scopes import Rows, Scope, named_by
 from authz.session import Database
-from authz.standing import Admission, in_business, in_service
+from authz.standing import TENANT_MADE, Admission, in_business, in_service
 from models.identity import (
     AccountStatus,
     ApiKey,
     ApiKeyStatus,
+    Department,
     LoginSession,
     Role,
     RoleAssignment,
     RolePolicy,
     StaffAccount,
 )
+from models.permissions import MenuItem, MenuPermission, RoleDepartment, TenantModule
 from models.tenancy import Tenant
 
 CHANNEL = "trellis:access"
@@ -45,6 +48,8 @@ RETRY_SECONDS = 0.5
 KEPT_PRINCIPALS = 50_000
 ANYBODY = "anybody"
 """The built-in role of everyone, logged in or not."""
+STAFF = "staff"
+"""The built-in role of every member of staff, which the others include."""
 
 log = structlog.get_logger()
 
@@ -81,6 +86,7 @@ class Access:
                 .where(Role.status == AccountStatus.ACTIVE)
             )
             made = [line for row in rows if (line := self._made_line(*row)) is not None]
+            made += await self._withheld(session)
         if made != self._made:
             self._made = made
             self.grants.replace(Policies((*self._built_in.lines, *made), self._built_in.roles))
@@ -96,7 +102,7 @@ class Access:
 
         One that cannot be read, or asks for more, grants nothing, and does not harm the others.
         """
-        name = f"role:{role}"
+        name = f"{TENANT_MADE}{role}"
         below = path != ROOT_PATH
         if below and eft == "allow" and scope == Scope.ALL:
             scope = Scope.SUBTREE
@@ -108,6 +114,26 @@ class Access:
         except PolicyError as error:
             log.error("a policy of a tenant-made role is not valid", role=name, error=str(error))
             return None
+
+    async def _withheld(self, session: AsyncSession) -> list[PolicyLine]:
+        """What a branch may not do because its module is switched off: denied to everybody in it."""
+        off = await session.execute(
+            select(TenantModule.tenant_path, TenantModule.module).where(TenantModule.enabled.is_(False))
+        )
+        branches = [(path, module) for path, module in off]
+        if not branches:
+            return []
+        uses: dict[str, set[str | None]] = {}
+        for coordinate, module in await session.execute(
+            select(MenuPermission.coordinate, MenuItem.module).join(MenuItem, MenuItem.id == MenuPermission.menu_id)
+        ):
+            uses.setdefault(coordinate, set()).add(module)
+        return [
+            PolicyLine(ANYBODY, f"{path}*", coordinate, ANY, Scope.ALL, Effect.DENY, source=f"module {module}")
+            for path, module in branches
+            for coordinate, modules in uses.items()
+            if modules == {module}
+        ]
 
     def grants_of(self, roles: Iterable[str], path: str) -> Grants:
         return self.grants.grants_of([ANYBODY, *roles], path or ROOT_PATH)
@@ -154,15 +180,17 @@ class Access:
             roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
             held = admission.of(roles, kind.name)
             below = await self._tenants_below(session, path)
+            departments = await _departments(session, account, held)
         principal = Principal(
             kind=PrincipalKind.STAFF,
             door=door,
-            grants=self.grants_of(held, path),
+            grants=self.grants_of([STAFF, *held] if held else [], path),
             tenant_id=tenant_id,
             path=path,
             tenants_below=below,
             account_id=account.id,
             roles=held,
+            departments=departments,
             session_key=session_key,
             expires_at=expires_at,
             language=language,
@@ -289,3 +317,22 @@ class Access:
             finally:
                 self._listening = False
                 self._forget()
+
+
+async def _departments(
+    session: AsyncSession, account: StaffAccount, roles: Iterable[str]
+) -> dict[Rows, tuple[int, ...]]:
+    """The departments that each scope of departments means for a member of staff."""
+    found: dict[Rows, tuple[int, ...]] = {}
+    if account.department_id is not None:
+        tree = select(Department.id).where(Department.id == account.department_id).cte("below", recursive=True)
+        tree = tree.union(select(Department.id).join(tree, Department.parent_id == tree.c.id))
+        found[Scope.DEPARTMENT] = (account.department_id,)
+        found[Scope.DEPARTMENT_TREE] = tuple(await session.scalars(select(tree.c.id)))
+    made = [int(role.removeprefix(TENANT_MADE)) for role in roles if role.startswith(TENANT_MADE)]
+    if made:
+        named = select(RoleDepartment.role_id, RoleDepartment.department_id).where(RoleDepartment.role_id.in_(made))
+        for role, department in await session.execute(named):
+            rows = named_by(f"{TENANT_MADE}{role}")
+            found[rows] = (*found.get(rows, ()), department)
+    return found

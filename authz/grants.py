@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from authz.coordinates import Act, Catalog, Coordinate
 from authz.policies import Effect, Policies, named_well_enough
-from authz.scopes import Reach, Scope, normalise
+from authz.scopes import Reach, Rows, normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def compile_grants(policies: Policies, catalog: Catalog, roles: Iterable[str], d
     other branches. Raises ValueError where `domain` is no tenant path, PolicyError where inheritance is too
     deep to be followed.
     """
-    allowed: defaultdict[Coordinate, set[Scope]] = defaultdict(set)
+    allowed: defaultdict[Coordinate, set[Rows]] = defaultdict(set)
     denied: set[Coordinate] = set()
     for line in policies.index.lines_of(roles, domain):
         for coordinate in catalog.expand(line.obj, line.act):
@@ -44,7 +44,7 @@ def compile_grants(policies: Policies, catalog: Catalog, roles: Iterable[str], d
             if line.eft is Effect.DENY:
                 denied.add(coordinate)
             else:
-                allowed[coordinate].add(line.scope)
+                allowed[coordinate].add(line.rows)
     reach = {
         (coordinate.type, coordinate.field, coordinate.act): normalise(scopes)
         for coordinate, scopes in allowed.items()

@@ -20,7 +20,7 @@ import casbin
 from casbin.rbac.default_role_manager import DomainManager
 
 from authz.coordinates import ANY, Act, ActPattern, Catalog, Coordinate
-from authz.scopes import Scope, covers
+from authz.scopes import Rows, Scope, covers, named_by, named_rows
 
 INHERITANCE_LIMIT = 8
 """Roles a role may stand above, one over the other. Casbin's graph silently stops looking two steps later."""
@@ -60,6 +60,11 @@ class PolicyLine:
             raise PolicyError(f"{self.obj!r} is no coordinate: Type.field, Type.prefix*, Type.* or *")
         if self.eft is Effect.DENY and self.scope is not Scope.ALL:
             raise PolicyError(f"a deny has scope all, not {self.scope.value}")
+
+    @property
+    def rows(self) -> Rows:
+        """The rows that the line opens to whoever holds its role."""
+        return named_by(self.sub) if self.scope is Scope.DEPARTMENTS else self.scope
 
     @classmethod
     def parse(cls, columns: Sequence[str], source: str = "") -> Self:
@@ -187,7 +192,7 @@ def named_well_enough(coordinate: Coordinate, obj: str, eft: str) -> bool:
 
 def scope_match(asked: str, granted: str) -> bool:
     """Whether a line for the rows of `granted` speaks of all rows of `asked`."""
-    return covers(Scope(granted), Scope(asked))
+    return covers(named_rows(granted), named_rows(asked))
 
 
 def enforcer(policies: Policies, catalog: Catalog) -> casbin.Enforcer:
@@ -212,7 +217,7 @@ def enforcer(policies: Policies, catalog: Catalog) -> casbin.Enforcer:
     judge.add_named_domain_matching_func("g", domain_match)
     # Casbin's add_policies compares each line with all others, and drops the whole batch for a repeated one.
     judge.model["p"]["p"].policy = [
-        [line.sub, line.dom, line.obj, str(line.act), line.scope.value, line.eft.value]
+        [line.sub, line.dom, line.obj, str(line.act), str(line.rows), line.eft.value]
         for line in dict.fromkeys(policies.lines)
     ]
     judge.model["g"]["g"].policy = [[link.member, link.role, link.domain] for link in dict.fromkeys(policies.roles)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from authz.grants import Grants
+from authz.scopes import Rows
 
 ROOT_PATH = ".0001."
 BRANCH_LENGTH = len(".0001.0001.")
@@ -49,6 +51,8 @@ class Principal:
     end_user_id: int | None = None
     api_key_id: int | None = None
     roles: tuple[str, ...] = ()
+    departments: Mapping[Rows, tuple[int, ...]] = field(default_factory=dict)
+    """The departments that each scope of departments means for this caller."""
     session_key: str | None = None
     expires_at: float | None = None
     language: str = "zh-CN"
@@ -83,6 +87,9 @@ class Principal:
         """What row-level security reads: path, published paths, end user."""
         end_user = "" if self.end_user_id is None else str(self.end_user_id)
         return self.path, ",".join(self.ancestors), end_user
+
+    def departments_in(self, rows: Rows) -> tuple[int, ...]:
+        return self.departments.get(rows, ())
 
     @cached_property
     def plan_key(self) -> tuple[str, str, Shape]:

@@ -11,13 +11,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Update, and_, event, or_, text
+from sqlalchemy import ColumnElement, Update, and_, event, or_, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
 
+from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal
+from authz.scopes import Scope, of_departments
 from models.base import Personal, Published, TenantOwned
+from models.identity import Department, StaffAccount
 from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
 from models.tenancy import Tenant
 
@@ -46,7 +49,10 @@ def _narrow(state: ORMExecuteState) -> None:
         moved = {getattr(c, "key", c) for c in state.statement._values or {}} & {"tenant_id", "tenant_path"}
         if moved:
             raise ScopeError("a bulk update may not move rows to another tenant")
-    if principal.path == ROOT_PATH or state.is_column_load or state.is_relationship_load:
+    if state.is_column_load or state.is_relationship_load:
+        return
+    _narrow_staff(state, principal)
+    if principal.path == ROOT_PATH:
         return
     path, end, ancestors, person = principal.path, principal.path_end, list(principal.ancestors), principal.end_user_id
 
@@ -69,6 +75,20 @@ def _narrow(state: ORMExecuteState) -> None:
         ),
         with_loader_criteria(Tenant, tenants(Tenant), include_aliases=True),
     )
+
+
+def _narrow_staff(state: ORMExecuteState, principal: Principal) -> None:
+    """Who sees the staff of some departments only can act on no others."""
+    for model, department in ((StaffAccount, StaffAccount.department_id), (Department, Department.id)):
+        reach = principal.grants.reach_of(model.__name__, "id", Act.READ) or frozenset()
+        named = [rows for rows in reach if of_departments(rows)]
+        if not named:
+            continue
+        seen = {key for rows in named for key in principal.departments_in(rows)}
+        inside: ColumnElement[bool] = department.in_(seen)
+        if Scope.SELF in reach and model is StaffAccount:
+            inside = or_(inside, StaffAccount.id == principal.account_id)
+        state.statement = state.statement.options(with_loader_criteria(model, inside, include_aliases=True))
 
 
 @event.listens_for(ScopedSession, "before_flush")

@@ -13,6 +13,7 @@ from models.identity import AccountStatus, Department, StaffAccount
 from models.tenancy import Tenant, TenantClosure, TenantStatus
 
 TENANT_MADE = "role:"
+"""How the roles that tenants make are named: with their key behind it."""
 
 
 @dataclass(frozen=True)

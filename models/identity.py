@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import uuid
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
@@ -13,6 +14,9 @@ from sqlalchemy.types import LargeBinary, Text
 
 from models.base import Base, LogEntry, TenantOwned, Timestamped, stored_enum
 from models.tenancy import Tenant
+
+if TYPE_CHECKING:
+    from models.permissions import PermissionTemplate
 
 
 class AccountStatus(enum.Enum):
@@ -38,13 +42,23 @@ class LoginOutcome(enum.Enum):
     WRONG_DOOR = "WRONG_DOOR"
 
 
+class DataScope(enum.Enum):
+    """Which rows of departments and their staff a role reaches."""
+
+    ALL = "ALL"
+    CUSTOM = "CUSTOM"
+    DEPARTMENT = "DEPARTMENT"
+    DEPARTMENT_AND_BELOW = "DEPARTMENT_AND_BELOW"
+    SELF = "SELF"
+
+
 class ApiKeyStatus(enum.Enum):
     ACTIVE = "ACTIVE"
     REVOKED = "REVOKED"
 
 
 class Department(Timestamped, TenantOwned, Base):
-    """A department of a tenant's staff (S1-32)."""
+    """A department of a tenant's staff (S1-22)."""
 
     __tablename__ = "department"
     __constraints__ = (UniqueConstraint("tenant_id", "parent_id", "name", postgresql_nulls_not_distinct=True),)
@@ -52,6 +66,9 @@ class Department(Timestamped, TenantOwned, Base):
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("department.id"), index=True)
     name: Mapped[str]
     position: Mapped[int] = mapped_column(SmallInteger, default=0)
+    leader: Mapped[str | None]
+    phone: Mapped[str | None]
+    email: Mapped[str | None]
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
@@ -82,13 +99,19 @@ class StaffAccount(Timestamped, TenantOwned, Base):
 
 
 class Role(Timestamped, TenantOwned, Base):
-    """A role that a tenant made for its own staff. Built-in roles are policy files, not rows."""
+    """A role that a tenant made for its own staff (S1-35). Built-in roles are policy files, not rows."""
 
     __tablename__ = "role"
     __constraints__ = (UniqueConstraint("tenant_id", "name"),)
 
     name: Mapped[str]
+    template_id: Mapped[int | None] = mapped_column(ForeignKey("permission_template.id"), index=True)
+    position: Mapped[int] = mapped_column(SmallInteger, default=0)
+    data_scope: Mapped[DataScope] = mapped_column(stored_enum(DataScope), default=DataScope.ALL)
+    remark: Mapped[str | None]
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+    template: Mapped[PermissionTemplate | None] = relationship(lazy="raise")
 
 
 class RolePolicy(TenantOwned, Base):

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Dialect, Select, Text, bindpar
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.types import Enum, TypeEngine
 
+from authz.scopes import of_departments
 from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
 
 DIALECT: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
@@ -72,6 +73,8 @@ class Parameters:
         return name
 
     def principal(self, attribute: str) -> ColumnElement[Any]:
+        if of_departments(attribute):
+            return self._bind(f"P.departments_in({str(attribute)!r})", ARRAY(BigInteger()))
         return self._bind(f"P.{attribute}", PRINCIPAL_TYPES[attribute])
 
     def keys(self) -> ColumnElement[Any]:

@@ -15,12 +15,12 @@ import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Integer, and_, any_, cast, false, func, literal_column, or_, true
+from sqlalchemy import ColumnElement, Integer, and_, any_, cast, false, func, literal_column, or_, select, true
 
 from authz.principal import Shape
-from authz.scopes import Reach, Scope
+from authz.scopes import Reach, Rows, Scope, of_departments
 from models.base import Personal, Published, TenantOwned, Widespread
-from models.identity import EndUser, LoginRecord, LoginSession, StaffAccount
+from models.identity import Department, EndUser, LoginRecord, LoginSession, RoleAssignment, StaffAccount
 from models.tenancy import Tenant
 
 
@@ -43,7 +43,8 @@ class Use(enum.Enum):
 
 
 PrincipalBind = Callable[[str], ColumnElement[Any]]
-"""Gives the parameter for an attribute of the principal: ``path``, ``branch``, ``tenant_id`` …"""
+"""Gives the parameter for an attribute of the principal: ``path``, ``branch``, ``tenant_id`` …; or for departments,
+by the rows that a reach names."""
 
 
 def path_column(model: type, table: Columns) -> ColumnElement[str]:
@@ -83,6 +84,24 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
     return or_(false(), *owns)
 
 
+def _of_departments(model: type, table: Columns, rows: Rows, bind: PrincipalBind) -> ColumnElement[bool]:
+    """Departments, their staff, and what belongs to a member of staff; nothing else has a department."""
+    departments = bind(rows)
+    if issubclass(model, Department):
+        found: ColumnElement[bool] = table.c.id == any_(departments)
+        return found
+    if issubclass(model, StaffAccount):
+        member: ColumnElement[bool] = table.c.department_id == any_(departments)
+        return member
+    if issubclass(model, RoleAssignment | LoginSession | LoginRecord):
+        staff = StaffAccount.__table__.alias("staff")
+        theirs: ColumnElement[bool] = table.c.account_id.in_(
+            select(staff.c.id).where(staff.c.department_id == any_(departments))
+        )
+        return theirs
+    return false()
+
+
 def predicate(
     model: type, table: Columns, reach: Reach, shape: Shape, bind: PrincipalBind, use: Use
 ) -> ColumnElement[bool]:
@@ -91,17 +110,20 @@ def predicate(
         raise TypeError(f"{model.__name__} has no owner and cannot stand in the graph")
     opened: list[ColumnElement[bool]] = []
     for scope in sorted(reach):
-        if scope is Scope.ALL:
+        if scope == Scope.ALL:
             return true()
-        if scope is Scope.SUBTREE:
+        if scope == Scope.SUBTREE:
             opened.append(_subtree(model, table, shape, bind, use))
-        elif scope is Scope.TENANT:
+        elif scope == Scope.TENANT:
             column = table.c.id if issubclass(model, Tenant) else table.c.tenant_id
             opened.append(column == bind("tenant_id"))
-        elif scope is Scope.ANCESTORS and issubclass(model, Published):
+        elif scope == Scope.ANCESTORS and issubclass(model, Published):
             opened.append(table.c.tenant_path == any_(bind("ancestors")))
-        elif scope is Scope.SELF:
+        elif scope == Scope.SELF:
             opened.append(_own(model, table, bind))
+        elif of_departments(scope):
+            inside = _subtree(model, table, shape, bind, Use.CHECK)
+            opened.append(and_(inside, _of_departments(model, table, scope, bind)))
     return or_(false(), *opened)
 
 

@@ -14,15 +14,13 @@ from models.identity import AccountStatus
 from planner.errors import bad_input
 from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query
-from resolvers.context import Context, key_of, node_key, optional_key
+from resolvers.context import Context, key_of, node_key, optional_key, reading
 from schema.identity import (
     ApiKey,
     ApiKeyPayload,
     ChangePasswordInput,
-    CreateDepartmentInput,
     CreateStaffAccountInput,
     Department,
-    DepartmentPayload,
     DonePayload,
     EndUser,
     ExtendApiKeyInput,
@@ -37,13 +35,17 @@ from schema.identity import (
     StaffAccountPayload,
     Viewer,
 )
-from services import identity
+from schema.permissions import ModuleAccess
+from services import identity, permissions
 
 
 @query(Viewer)
 async def viewer(ctx: Context) -> Viewer:
     """The caller: its account, its tenant, what it may do here (S0-01)."""
     principal = ctx.principal
+    async with reading(ctx) as session:
+        menus = await permissions.menus_of(session, ctx.runtime, principal)
+        modules = await permissions.modules_of(session, principal)
     return Viewer(
         account=refer(principal.account_id),
         tenant=refer(principal.tenant_id),
@@ -51,6 +53,8 @@ async def viewer(ctx: Context) -> Viewer:
         door=principal.door,
         roles=list(principal.roles),
         permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
+        menus=[refer(key) for key in menus],
+        modules=[ModuleAccess(key=each.key, page_variant=each.page_variant) for each in modules],
     )
 
 
@@ -182,15 +186,6 @@ async def revoke_sessions(ctx: Context, account: strawberry.ID) -> DonePayload:
     """Forces an account out everywhere."""
     await identity.revoke_sessions(ctx.now, key_of(account, "acc", "account"))
     return DonePayload(done=True, errors=[])
-
-
-@mutation
-async def create_department(ctx: Context, input: CreateDepartmentInput) -> DepartmentPayload:
-    """A department of the caller's tenant (S1-32)."""
-    made = await identity.create_department(
-        ctx.now, name=input.name, parent_id=optional_key(input.parent, "dep", "parent"), position=input.position
-    )
-    return DepartmentPayload(department=refer(made.id), errors=[])
 
 
 @mutation

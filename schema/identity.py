@@ -9,11 +9,14 @@ import strawberry
 
 import models.identity as stored
 from models.identity import AccountStatus, ApiKeyStatus, LoginMethod, LoginOutcome
+from models.permissions import StaffPosition as StoredStaffPosition
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
 from schema.common import UserError
 from schema.masks import masked_phone
 
 if TYPE_CHECKING:
+    from schema.organisation import StaffPosition
+    from schema.permissions import MenuItem, ModuleAccess
     from schema.tenancy import Tenant
 
 enum_type(AccountStatus, "Whether an account may be used.")
@@ -24,13 +27,17 @@ enum_type(LoginOutcome, "How a login ended.")
 
 @entity(stored.Department, prefix="dep", filters=("name", "status"), sorts=("position", "name"))
 class Department(Node):
-    """A department of a tenant's staff (S1-32)."""
+    """A department of a tenant's staff (S1-22)."""
 
     name: str
-    position: int
+    position: int = column("Its place among its siblings.")
+    leader: str | None
+    phone: str | None
+    email: str | None
     status: AccountStatus
     parent: Department | None = to_one("The department above.")
     tenant: Tenant | None = to_one("Whose department it is.")
+    children: Connection[Department] = to_many("The departments below.", by=stored.Department.parent_id)
     staff: Connection[StaffAccount] = to_many("Its members.", by=stored.StaffAccount.department_id)
 
 
@@ -56,6 +63,7 @@ class StaffAccount(Node):
     department: Department | None = to_one("Where it works.")
     tenant: Tenant | None = to_one("Whose staff it is.")
     roles: Connection[RoleAssignment] = to_many("What it may do.", by=stored.RoleAssignment.account_id)
+    positions: Connection[StaffPosition] = to_many("Its positions.", by=StoredStaffPosition.account_id)
 
 
 @entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
@@ -119,6 +127,8 @@ class Viewer:
     door: str
     roles: list[str]
     permissions: list[str]
+    menus: list[MenuItem]
+    modules: list[ModuleAccess]
 
 
 @value
@@ -177,28 +187,11 @@ class SetRolesInput:
     roles: list[str]
 
 
-@input_type
-class CreateDepartmentInput:
-    """A new department of the caller's tenant (S1-32)."""
-
-    name: str
-    parent: strawberry.ID | None = None
-    position: int = 0
-
-
 @value
 class StaffAccountPayload:
     """The account as it now is, or why nothing was changed."""
 
     account: StaffAccount | None
-    errors: list[UserError]
-
-
-@value
-class DepartmentPayload:
-    """The department, or why it was not made."""
-
-    department: Department | None
     errors: list[UserError]
 
 

@@ -17,8 +17,10 @@ from authz.session import Database
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, PackagePeriod, Supplier, SupplierType
 from models.identity import Department, EndUser, RoleAssignment, StaffAccount
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
+from server.doors import load_menus
 from server.settings import Settings
 from services.identity import hash_password
+from services.permissions import install_template
 from services.tenancy import path_code
 
 CARDS = 3_000
@@ -115,6 +117,8 @@ async def _load(settings: Settings) -> list[DemoLogin]:
 
 async def _fill(session: AsyncSession) -> list[DemoLogin]:
     platform = await plant(session, Platform(kind=TenantKind.PLATFORM, name="Trellis"), None)
+    for door, menus in load_menus().items():
+        await install_template(session, platform, door, menus)
     money = {"credit_limit": Decimal(100_000), "available_amount": Decimal(100_000)}
     acme = await plant(session, Enterprise(kind=TenantKind.ENTERPRISE, name="Acme Logistics", **money), platform)
     north = await plant(session, _agent("North Agency", 1), platform)

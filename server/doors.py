@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from authz.standing import Admission
 from planner.operation import DocumentLimits
@@ -44,6 +45,11 @@ class Door:
 def load_doors(folder: Path = FRONTENDS) -> dict[str, Door]:
     """Reads each ``<door>/frontend.toml`` with its ``operations/*.graphql``."""
     return {path.parent.name: _door(path) for path in sorted(folder.glob("*/frontend.toml"))}
+
+
+def load_menus(folder: Path = FRONTENDS) -> dict[str, dict[str, Any]]:
+    """What each door's front end can offer, for roles to be made of: its ``menus.toml``, by the door's name."""
+    return {path.parent.name: tomllib.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/menus.toml"))}
 
 
 def _door(path: Path) -> Door:

@@ -16,9 +16,9 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.coordinates import Act
+from authz.access import STAFF
 from authz.principal import ROOT_PATH, Principal, system
-from authz.scopes import Reach, Scope, within
+from authz.scopes import RELATIVE, Reach, Scope, within
 from authz.standing import TENANT_MADE, in_service
 from models.identity import (
     AccountStatus,
@@ -265,7 +265,11 @@ async def log_out(work: Work, *, everywhere: bool = False) -> None:
 
 async def revoke_sessions(work: Work, account_id: int) -> None:
     """Forces an account out everywhere."""
-    account = await _account(work, account_id)
+    await end_sessions(work, await account_to_manage(work, account_id))
+
+
+async def end_sessions(work: Work, account: StaffAccount) -> None:
+    """Ends every session of an account."""
     await work.session.execute(
         update(LoginSession)
         .values(revoked_at=func.now())
@@ -287,11 +291,25 @@ async def tenant_for(work: Work, tenant_id: int | None) -> Tenant:
     return found
 
 
-async def _account(work: Work, account_id: int) -> StaffAccount:
+async def account_within_reach(work: Work, account_id: int) -> StaffAccount:
+    """An account that the caller may act on, locked. NOT_FOUND otherwise."""
     found = await work.session.scalar(select(StaffAccount).where(StaffAccount.id == account_id).with_for_update())
     if found is None:
         raise not_found("account")
     return found
+
+
+async def account_to_manage(work: Work, account_id: int) -> StaffAccount:
+    """An account within reach that may do nothing that the caller may not; else who resets a password could become
+    somebody greater. ACCOUNT_ABOVE otherwise."""
+    account = await account_within_reach(work, account_id)
+    if account.id != work.principal.account_id:
+        for role in await work.session.scalars(
+            select(RoleAssignment.role).where(RoleAssignment.account_id == account.id)
+        ):
+            if not covers_role(work.principal, work.runtime, role, account.tenant_path):
+                raise Refusal("ACCOUNT_ABOVE", "account")
+    return account
 
 
 def check_grantable(work: Work, roles: Sequence[str], tenant: Tenant) -> list[str]:
@@ -312,18 +330,29 @@ def holds(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
 
     A role that opens nothing there, such as one that does not exist yet, is held by nobody.
     """
-    given = runtime.access.grants_of([role], path)
-    if given.reach == runtime.access.grants_of([], path).reach:
+    if runtime.access.grants_of([role], path).reach == runtime.access.grants_of([], path).reach:
         return False
+    return covers_role(principal, runtime, role, path)
+
+
+def covers_role(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
+    """Whether a role opens nothing in a tenant that is not open to the principal too."""
+    given = runtime.access.grants_of([role], path)
     mine = principal.grants
-    for (type_name, field, act), reach in given.reach.items():
-        own = mine.reach_of(type_name, field, Act(act))
-        if own is None or not within(reach, own | _implied(own)):
+    everybody = runtime.access.grants_of([STAFF], path).reach
+    for coordinate, reach in given.reach.items():
+        own = mine.reach_of(*coordinate)
+        if own is None:
+            return False
+        if role.startswith(TENANT_MADE) and reach != everybody.get(coordinate):
+            # rows that are others for each holder are not the granter's to give
+            own = own - RELATIVE
+        if not within(reach, own | implied(own)):
             return False
     return True
 
 
-def _implied(reach: Reach) -> Reach:
+def implied(reach: Reach) -> Reach:
     """A subtree above another holds what that one's people reach of their own and of what is published."""
     return frozenset({Scope.SELF, Scope.ANCESTORS, Scope.TENANT}) if Scope.SUBTREE in reach else frozenset()
 
@@ -373,7 +402,7 @@ async def create_account(
 
 async def set_roles(work: Work, account_id: int, roles: Sequence[str]) -> StaffAccount:
     """The roles of an account from now on; also what is taken away must be the caller's to give."""
-    account = await _account(work, account_id)
+    account = await account_within_reach(work, account_id)
     tenant = await tenant_for(work, account.tenant_id)
     held = list(await work.session.scalars(select(RoleAssignment).where(RoleAssignment.account_id == account.id)))
     wanted = set(roles)
@@ -389,7 +418,7 @@ async def set_roles(work: Work, account_id: int, roles: Sequence[str]) -> StaffA
 
 async def set_account_status(work: Work, account_id: int, status: AccountStatus) -> StaffAccount:
     """Disables an account, from the next request on, or enables it again."""
-    account = await _account(work, account_id)
+    account = await account_to_manage(work, account_id)
     if account.id == work.principal.account_id:
         raise Refusal("INVALID", "account")
     account.status = status
@@ -400,7 +429,7 @@ async def set_account_status(work: Work, account_id: int, status: AccountStatus)
 async def change_password(work: Work, current: str, new: str) -> StaffAccount:
     """The caller's own password; every other session of the account ends."""
     assert work.principal.account_id is not None
-    account = await _account(work, work.principal.account_id)
+    account = await account_within_reach(work, work.principal.account_id)
     if not await _matches(account.password_hash, current):
         raise Refusal("WRONG_CREDENTIALS", "current")
     account.password_hash = await hash_password(validation.password(new, "new"))
@@ -415,27 +444,6 @@ async def change_password(work: Work, current: str, new: str) -> StaffAccount:
     await work.session.execute(ended)
     work.access_changed = True
     return account
-
-
-async def create_department(work: Work, *, name: str, parent_id: int | None, position: int) -> Department:
-    """A department of the caller's own tenant (S1-32). TAKEN where a sibling has the name."""
-    tenant = await tenant_for(work, None)
-    if parent_id is not None:
-        parent = await work.session.scalar(
-            select(Department.id).where(Department.id == parent_id, Department.tenant_id == tenant.id)
-        )
-        if parent is None:
-            raise not_found("parent")
-    name = validation.text(name, "name")
-    if not 0 <= position <= 32_767:
-        raise Refusal("INVALID", "position")
-    department = Department(
-        tenant_id=tenant.id, tenant_path=tenant.path, name=name, parent_id=parent_id, position=position
-    )
-    work.session.add(department)
-    async with told_apart(work.session, {"uq_department_tenant_id_parent_id_name": ("name", name)}):
-        await work.session.flush()
-    return department
 
 
 # -- API keys -----------------------------------------------------------------------------------------------------

@@ -88,6 +88,19 @@ MESSAGES: dict[str, dict[str, str]] = {
     "UNKNOWN_TYPE": {"en": "{value} is not a card type.", "zh": "未知卡类型 {value}。"},
     "UNKNOWN_SUPPLIER": {"en": "{value} is not a supplier.", "zh": "未知供应商 {value}。"},
     "UNKNOWN_PACKAGE": {"en": "{value} is not a data package.", "zh": "未知套餐 {value}。"},
+    "ACCOUNT_ABOVE": {
+        "en": "The account may do more than you; somebody above has to do this.",
+        "zh": "该账户的权限高于您，请由上级处理。",
+    },
+    "PERMISSION_NOT_HELD": {
+        "en": "{value} needs more than you may do yourself.",
+        "zh": "{value} 需要的权限超出您自己的权限。",
+    },
+    "UNKNOWN_COORDINATE": {"en": "The graph has no {value}.", "zh": "数据图中没有 {value}。"},
+    "UNKNOWN_MODULE": {"en": "There is no module {value}.", "zh": "没有模块 {value}。"},
+    "HAS_CHILDREN": {"en": "Something still stands below it.", "zh": "下面还有内容，不能删除。"},
+    "IN_USE": {"en": "It is still in use.", "zh": "仍在使用中，不能删除。"},
+    "TOO_DEEP": {"en": "At most {limit} levels are allowed.", "zh": "最多允许 {limit} 层。"},
     "SUPPLIER_CARRIER": {
         "en": "The supplier is of another carrier.",
         "zh": "供应商与卡的运营商不一致。",

@@ -37,6 +37,8 @@ class Runtime:
     files: FileStore
     doors: Mapping[str, DoorRules]
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    row_types: Mapping[str, type] = field(default_factory=dict)
+    """The model behind each type of the graph that has rows."""
 
 
 @dataclass(frozen=True)

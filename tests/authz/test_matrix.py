@@ -31,11 +31,13 @@ LETTERS = {
     Scope.TENANT: "T",
     Scope.ANCESTORS: "P",
     Scope.SELF: "o",
-    Scope.DEPARTMENTS: "d",
+    Scope.DEPARTMENT_TREE: "D",
+    Scope.DEPARTMENT: "d",
 }
 HEAD = """\
 What each built-in role may do where it is held: a platform role at the platform, the others in a customer below it.
-A all rows, B own branch, T own tenant, P what those above publish, o one's own, d chosen departments, . nothing.
+A all rows, B own branch, T own tenant, P what those above publish, o one's own, D own department and below,
+d own department, . nothing.
 A coordinate with ! is confidential: no wildcard grants it.
 """
 
@@ -122,7 +124,7 @@ def test_a_platform_role_opens_nothing_of_the_platform_elsewhere() -> None:
 def test_grants_are_what_casbin_decides(path: str) -> None:
     """Every role at every coordinate with every scope, also where the role is not meant to be held."""
     asked = assert_conformance(POLICY, the_catalog(), ROLES, path)
-    assert asked == len(the_catalog()) * (len(ROLES) + 1) * (len(Scope) + len(Act) - 1)
+    assert asked == len(the_catalog()) * (len(ROLES) + 1) * (len(Scope) + len(Act))
 
 
 if __name__ == "__main__":

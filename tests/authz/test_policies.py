@@ -20,7 +20,7 @@ from authz.policies import (
     scope_match,
     validate,
 )
-from authz.scopes import Scope, covers, describe, narrower, normalise, within
+from authz.scopes import Scope, covers, describe, named_by, narrower, normalise, within
 
 SCHEMA = build_schema(
     """
@@ -119,6 +119,8 @@ def test_find_and_of_type() -> None:
 
 def test_a_wider_scope_absorbs_what_it_covers() -> None:
     assert normalise(Scope) == {Scope.ALL}
+    assert normalise([named_by("role:1"), named_by("role:2")]) == {"departments:role:1", "departments:role:2"}
+    assert normalise([named_by("role:1"), Scope.DEPARTMENT, Scope.TENANT]) == {Scope.TENANT}
     assert normalise([Scope.TENANT, Scope.SUBTREE, Scope.SELF]) == {Scope.SUBTREE, Scope.SELF}
     assert normalise([Scope.TENANT, Scope.ANCESTORS]) == {Scope.TENANT, Scope.ANCESTORS}
     assert normalise([]) == frozenset()
@@ -135,8 +137,15 @@ def test_covers_is_the_order_of_scopes() -> None:
         ("all", "tenant"),
         ("all", "ancestors"),
         ("all", "self"),
+        ("all", "department"),
+        ("all", "department_tree"),
         ("all", "departments"),
         ("subtree", "tenant"),
+        ("subtree", "department"),
+        ("subtree", "department_tree"),
+        ("tenant", "department"),
+        ("tenant", "department_tree"),
+        ("department_tree", "department"),
     }
     assert all(covers(scope, scope) for scope in Scope)
 
@@ -150,9 +159,12 @@ def test_covers_is_the_order_of_scopes() -> None:
         ({Scope.SELF}, {Scope.SUBTREE}, False, False),
         ({Scope.SELF}, {Scope.SELF, Scope.ANCESTORS}, True, True),
         ({Scope.SELF, Scope.SUBTREE}, {Scope.ALL}, True, True),
+        ({named_by("role:1")}, {Scope.SUBTREE}, True, True),
+        ({named_by("role:1")}, {named_by("role:2")}, False, False),
+        ({Scope.SUBTREE}, {named_by("role:1")}, False, False),
     ],
 )
-def test_narrower_is_strictly_within(inner: set[Scope], outer: set[Scope], is_within: bool, is_narrower: bool) -> None:
+def test_narrower_is_strictly_within(inner: set[str], outer: set[str], is_within: bool, is_narrower: bool) -> None:
     assert within(frozenset(inner), frozenset(outer)) is is_within
     assert narrower(frozenset(inner), frozenset(outer)) is is_narrower
 
@@ -216,7 +228,7 @@ p, agent_admin, *, SimCard.purchase*, *, all, deny
         ("p, clerk, *, *, see, all, allow", "unknown act 'see': read, write, call, *"),
         (
             "p, clerk, *, *, read, world, allow",
-            "unknown scope 'world': all, subtree, tenant, ancestors, self, departments",
+            "unknown scope 'world': all, subtree, tenant, ancestors, self, department, department_tree, departments",
         ),
         ("p, clerk, *, *, read, all, permit", "unknown effect 'permit': allow, deny"),
         ("p, clerk, *, *, read, all", "p has 6 columns (sub, dom, obj, act, scope, eft), here 5"),

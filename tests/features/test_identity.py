@@ -468,7 +468,7 @@ async def test_a_tenant_sees_its_own_branch_in_the_login_log(world: World) -> No
 
 # -- departments --------------------------------------------------------------------------------------------------
 
-CREATE_DEPARTMENT = """mutation($input: CreateDepartmentInput!) { createDepartment(input: $input) {
+CREATE_DEPARTMENT = """mutation($input: DepartmentInput!) { createDepartment(input: $input) {
     department { id name position status parent { name } tenant { id } } errors { code field } } }"""
 
 

@@ -212,7 +212,7 @@ class Marked:
                 "eus": lambda r: r["id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
             }
-            opens = {
+            opens: dict[str, bool] = {
                 Scope.ALL: True,
                 Scope.SUBTREE: person is None and path.startswith(tenant.path),
                 Scope.TENANT: person is None and owner == tenant.id,
@@ -718,7 +718,7 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     text = "mutation($input: CreateStaffAccountInput!) { createStaffAccount(input: $input) { errors { code } } }"
     yield Attempt("createStaffAccount", text, {"input": {**new, "tenant": tenant}})
     yield Attempt("createStaffAccount", text, {"input": {**new, "department": department}})
-    text = "mutation($input: CreateDepartmentInput!) { createDepartment(input: $input) { errors { code } } }"
+    text = "mutation($input: DepartmentInput!) { createDepartment(input: $input) { errors { code } } }"
     yield Attempt("createDepartment", text, {"input": {"name": "New", "parent": department}})
     text = "mutation($input: SetRolesInput!) { setStaffRoles(input: $input) { account { id } errors { code } } }"
     yield Attempt("setStaffRoles", text, {"input": {"account": account, "roles": []}})

@@ -33,7 +33,7 @@ from graphql.type import GraphQLIncludeDirective, GraphQLSkipDirective
 
 from authz.coordinates import Act
 from authz.principal import Principal
-from authz.scopes import Reach, Scope
+from authz.scopes import Reach, Rows, Scope, of_departments
 from models.base import Personal, Published
 from planner.assemble import Graph
 from planner.cursor import decode_cursor, encode_cursor, order_tag
@@ -196,20 +196,20 @@ class Caller:
     def reaches(self, row: Row, reach: Reach) -> bool:
         return any(self._opens(row, scope) for scope in reach)
 
-    def _opens(self, row: Row, scope: Scope) -> bool:
+    def _opens(self, row: Row, scope: Rows) -> bool:
         me, values = self.principal, row.values
         model = self.oracle.entity(row.type).model
         tenant = model.__tablename__ == "tenant"  # type: ignore[attr-defined]
         path, owner = (values["path"], row.id) if tenant else (values["tenant_path"], values["tenant_id"])
-        if scope is Scope.ALL:
+        if scope == Scope.ALL:
             return True
-        if scope is Scope.SUBTREE:
+        if scope == Scope.SUBTREE:
             return me.path != "" and path.startswith(me.path)
-        if scope is Scope.TENANT:
+        if scope == Scope.TENANT:
             return bool(owner == me.tenant_id)
-        if scope is Scope.ANCESTORS:
+        if scope == Scope.ANCESTORS:
             return issubclass(model, Published) and me.path.startswith(path)
-        if scope is Scope.SELF:
+        if scope == Scope.SELF:
             person = me.end_user_id
             if person is not None and issubclass(model, Personal):
                 return bool(values["end_user_id"] == person)
@@ -220,6 +220,9 @@ class Caller:
                 return row.id == me.account_id
             if table in ("login_session", "login_record"):
                 return me.account_id is not None and values["account_id"] == me.account_id
+        if of_departments(scope) and me.path and path.startswith(me.path):
+            department = {"department": "id", "staff_account": "department_id"}.get(model.__tablename__)  # type: ignore[attr-defined]
+            return department is not None and values[department] in me.departments_in(scope)
         return False
 
     def visible(self, entity: Entity) -> list[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from authz.coordinates import ANY, Act, Catalog, Coordinate
 from authz.grants import Grants, compile_grants
 from authz.policies import Policies, RoleLine, enforcer
-from authz.scopes import Scope, covers
+from authz.scopes import Rows, Scope, covers, named_by
 
 HOLDER = "holder of all the roles"
 
@@ -31,14 +31,14 @@ def assert_conformance(policies: Policies, catalog: Catalog, roles: Iterable[str
     for type, coordinates in by_type.items():
         judge = enforcer(_about(type, held), catalog)
         for coordinate in coordinates:
-            for act, scope in _questions(coordinate):
+            for act, rows in _questions(coordinate, named[0]):
                 for subject, grants in granted.items():
-                    decided = judge.enforce(subject, domain, coordinate.name, act.value, scope.value)
-                    compiled = _reaches(grants, coordinate, act, scope)
+                    decided = judge.enforce(subject, domain, coordinate.name, act.value, str(rows))
+                    compiled = _reaches(grants, coordinate, act, rows)
                     answers += 1
                     if decided != compiled:
                         disagreements.append(
-                            f"{subject} in {domain}: {coordinate.name} {act.value} {scope.value}: "
+                            f"{subject} in {domain}: {coordinate.name} {act.value} {rows}: "
                             f"Casbin {decided}, grants {compiled}"
                         )
     assert not disagreements, "\n".join(disagreements)
@@ -50,11 +50,11 @@ def _about(type: str, policies: Policies) -> Policies:
     return Policies(lines, policies.roles)
 
 
-def _questions(coordinate: Coordinate) -> Sequence[tuple[Act, Scope]]:
-    own = [(coordinate.act, scope) for scope in Scope]
+def _questions(coordinate: Coordinate, role: str) -> Sequence[tuple[Act, Rows]]:
+    own: list[tuple[Act, Rows]] = [(coordinate.act, rows) for rows in (*Scope, named_by(role))]
     return own + [(act, Scope.SELF) for act in Act if act is not coordinate.act]
 
 
-def _reaches(grants: Grants, coordinate: Coordinate, act: Act, scope: Scope) -> bool:
+def _reaches(grants: Grants, coordinate: Coordinate, act: Act, rows: Rows) -> bool:
     reach = grants.reach_of(coordinate.type, coordinate.field, act)
-    return reach is not None and any(covers(wide, scope) for wide in reach)
+    return reach is not None and any(covers(wide, rows) for wide in reach)

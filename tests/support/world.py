@@ -33,6 +33,17 @@ from models.identity import (
     RolePolicy,
     StaffAccount,
 )
+from models.permissions import (
+    MenuItem,
+    MenuKind,
+    MenuPermission,
+    PermissionTemplate,
+    Position,
+    RoleDepartment,
+    RoleMenu,
+    StaffPosition,
+    TenantModule,
+)
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -57,7 +68,9 @@ from models.system import (
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantKind
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
+from server.doors import load_menus
 from services.identity import api_key_binding
+from services.permissions import install_template
 from tests.support.client import Client
 
 PASSWORD = "correct horse 42"
@@ -172,6 +185,8 @@ async def sow(client: Client, superuser_url: str) -> World:
     keys = client.application.runtime.keys
     async with client.application.runtime.database.transaction(system("world")) as session:
         await _tenants(session, world)
+        for door, menus in load_menus().items():
+            await install_template(session, world.tenants["platform"], door, menus)
         for actor in ACTORS.values():
             account = await add_account(
                 session, world.tenants[actor.tenant], actor.account, actor.role, password_hash()
@@ -354,10 +369,15 @@ async def mark_the_rest(world: World) -> None:
             )
         for name, tenant in world.tenants.items():
             owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
-            role = Role(**owner, name=f"Role {mark(name)}")
+            role = Role(**owner, name=f"Role {mark(name)}", remark=mark(name))
+            template = PermissionTemplate(**owner, key=f"template-{tenant.id}", name=mark(name))
+            post = Position(**owner, code=mark(name), name=f"Position {mark(name)}")
             session.add_all(
                 [
                     role,
+                    template,
+                    post,
+                    TenantModule(**owner, module=f"module-{tenant.id}", enabled=True, page_variant=mark(name)),
                     Outlet(
                         **owner,
                         name=f"Kiosk {mark(name)}",
@@ -394,4 +414,18 @@ async def mark_the_rest(world: World) -> None:
             )
             await session.flush()
             session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
+            menu = MenuItem(**owner, template_id=template.id, kind=MenuKind.MENU, key="own", name=mark(name))
+            session.add(menu)
+            await session.flush()
+            department = await session.scalar(select(Department).where(Department.tenant_id == tenant.id))
+            assert department is not None
+            session.add_all(
+                [
+                    MenuPermission(**owner, menu_id=menu.id, coordinate="SimCard.id"),
+                    RoleMenu(**owner, role_id=role.id, menu_id=menu.id),
+                    RoleDepartment(**owner, role_id=role.id, department_id=department.id),
+                ]
+            )
+            member = await session.scalar(select(StaffAccount.id).where(StaffAccount.tenant_id == tenant.id).limit(1))
+            session.add(StaffPosition(**owner, account_id=member, position_id=post.id))
     await world.client.application.runtime.access.changed(policies=True)
