@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Integer, and_, any_, cast, false, func, li
 from authz.principal import Shape
 from authz.scopes import Reach, Scope
 from models.base import Personal, Published, TenantOwned, Widespread
-from models.identity import EndUser, LoginRecord, LoginSession, StaffAccount
+from models.identity import ApiKey, EndUser, LoginRecord, LoginSession, StaffAccount
 from models.tenancy import Tenant
 
 
@@ -78,6 +78,8 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("end_user_id"))
     if issubclass(model, StaffAccount):
         owns.append(table.c.id == bind("account_id"))
+    if issubclass(model, ApiKey):
+        owns.append(table.c.id == bind("api_key_id"))
     if issubclass(model, LoginSession | LoginRecord):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)

@@ -140,7 +140,7 @@ class _Subject:
     async def refresh(self) -> Principal:
         try:
             principal = await self.endpoint.authentication.principal(
-                self.authorization, self.door, self.language, method="GET", path="", body=b""
+                self.authorization, self.door, self.language, method="GET", path="", body=b"", address=self.ip
             )
         except GraphRefusal as refusal:
             raise PermissionError(refusal.message) from None
@@ -182,6 +182,7 @@ class Application:
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
             grantable=GRANTABLE,
+            webhooks_inside=settings.webhooks_inside,
         )
         self.endpoint = GraphQLEndpoint(
             self.engine, self.runtime, Authentication(self.runtime), self.reader, self.nudge

@@ -205,7 +205,7 @@ class GraphQLEndpoint:
         query = scope["query_string"].decode("latin-1")
         path = f"{scope['path']}?{query}" if query else scope["path"]
         return await self.authentication.principal(
-            authorization, door, language, method=scope["method"], path=path, body=body
+            authorization, door, language, method=scope["method"], path=path, body=body, address=_address(scope)
         )
 
     def context(self, door: Door, principal: Principal, origin: Origin) -> Context:
@@ -412,9 +412,13 @@ def language_of(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _origin(scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> Origin:
-    client = scope.get("client")
     agent = headers.get(b"user-agent", b"").decode("latin-1")[:400]
-    return Origin(ip=client[0] if client else None, user_agent=agent, request_id=request_id)
+    return Origin(ip=_address(scope), user_agent=agent, request_id=request_id)
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def caller_of(principal: Principal, address: str | None) -> str:

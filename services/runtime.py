@@ -37,6 +37,8 @@ class Runtime:
     files: FileStore
     doors: Mapping[str, DoorRules]
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    webhooks_inside: bool = False
+    """Whether webhooks may go to the installation's own network."""
 
 
 @dataclass(frozen=True)
