@@ -221,7 +221,7 @@ class Access:
             language=language,
         )
         secrets = [api_key.secret_encrypted]
-        if overlaps:
+        if overlaps and api_key.previous_secret_encrypted is not None:
             secrets.append(api_key.previous_secret_encrypted)
         return KnownKey(principal, tuple(secrets), tuple(api_key.allowed_networks))
 

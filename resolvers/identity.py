@@ -38,7 +38,8 @@ from schema.identity import (
     StaffAccountPayload,
     Viewer,
 )
-from services import api_keys, identity
+from services import api_keys as partners_keys
+from services import identity
 
 
 @query(Viewer)
@@ -199,7 +200,7 @@ async def create_department(ctx: Context, input: CreateDepartmentInput) -> Depar
 async def issue_api_key(ctx: Context, input: IssueApiKeyInput) -> ApiKeyPayload:
     """A key for a partner; the secret is shown this once (S0-18, S0-54)."""
     tenant = await identity.tenant_for(ctx.now, optional_key(input.tenant, "ten", "tenant"))
-    made, secret = await api_keys.issue_api_key(
+    made, secret = await partners_keys.issue_api_key(
         ctx.now,
         tenant,
         name=input.name,
@@ -214,28 +215,28 @@ async def issue_api_key(ctx: Context, input: IssueApiKeyInput) -> ApiKeyPayload:
 @mutation
 async def rotate_api_key(ctx: Context, id: strawberry.ID, overlap_hours: int = 24) -> ApiKeyPayload:
     """A new secret for a key; the old one holds for another 0 to 168 hours, an older one ends at once (S0-18)."""
-    made, secret = await api_keys.rotate_api_key(ctx.now, key_of(id, "key", "id"), overlap_hours)
+    made, secret = await partners_keys.rotate_api_key(ctx.now, key_of(id, "key", "id"), overlap_hours)
     return ApiKeyPayload(api_key=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
 async def revoke_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
     """Ends a key at once (S0-18)."""
-    made = await api_keys.revoke_api_key(ctx.now, key_of(id, "key", "id"))
+    made = await partners_keys.revoke_api_key(ctx.now, key_of(id, "key", "id"))
     return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])
 
 
 @mutation
 async def extend_api_key(ctx: Context, input: ExtendApiKeyInput) -> ApiKeyPayload:
     """Moves a key's end to so many days from now (S0-18)."""
-    made = await api_keys.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
+    made = await partners_keys.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
     return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])
 
 
 @mutation
 async def restrict_api_key(ctx: Context, input: RestrictApiKeyInput) -> ApiKeyPayload:
     """Limits what a key may ask for and from where, from its next request on (S0-18, S0-54)."""
-    made = await api_keys.restrict_api_key(
+    made = await partners_keys.restrict_api_key(
         ctx.now, key_of(input.id, "key", "id"), scopes=input.scopes, allowed_networks=input.allowed_networks
     )
     return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])

@@ -15,7 +15,9 @@ from tasks.settings import TaskSettings
 logs.configure()
 settings = TaskSettings()
 
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.identity", "tasks.outbox", "tasks.sim", "tasks.webhook"])
+app = Celery(
+    "trellis", broker=settings.redis_url, include=["tasks.identity", "tasks.outbox", "tasks.sim", "tasks.webhook"]
+)
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,

@@ -30,8 +30,8 @@ from models.system import OutboxEvent, StoredFile, Task, TaskKind, TaskStatus
 from services.files import FileStore
 from services.messages import render
 from services.sim import numbers
-from services.webhook.events import TASK_FINISHED
 from services.spreadsheets import Column, Row, SpreadsheetError, read, write_rows
+from services.webhook.events import TASK_FINISHED
 
 log = structlog.get_logger()
 

@@ -408,9 +408,7 @@ async def mark_the_rest(world: World) -> None:
             session.add(delivery)
             await session.flush()
             session.add(
-                WebhookAttempt(
-                    **owner, delivery_id=delivery.id, at=datetime.now(UTC), duration_ms=1, answer=mark(name)
-                )
+                WebhookAttempt(**owner, delivery_id=delivery.id, at=datetime.now(UTC), duration_ms=1, answer=mark(name))
             )
             session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
     await world.client.application.runtime.access.changed(policies=True)
