@@ -56,13 +56,16 @@ def compile_grants(policies: Policies, catalog: Catalog, roles: Iterable[str], d
 def narrowed(grants: Grants, patterns: Iterable[str], kept: Grants) -> Grants:
     """Of these grants only what the patterns name (`Type.field`, `Type.prefix*`, `Type.*`), and what `kept` grants.
 
-    Never more than the grants themselves: a pattern opens nothing.
+    Never more than the grants themselves: a pattern opens nothing. Who is left any field of a type is left its `id`,
+    by which rows are reached at all.
     """
-    named = tuple(patterns)
+    asked = tuple(patterns)
+    named = {place for place in grants.reach if _named(f"{place[0]}.{place[1]}", asked)}
+    named |= {(type, "id", Act.READ) for type, _, act in named if act is Act.READ}
     reach = {
-        (type, field, act): rows if _named(f"{type}.{field}", named) else kept.reach[type, field, act]
-        for (type, field, act), rows in grants.reach.items()
-        if _named(f"{type}.{field}", named) or (type, field, act) in kept.reach
+        place: rows if place in named else kept.reach[place]
+        for place, rows in grants.reach.items()
+        if place in named or place in kept.reach
     }
     return Grants(MappingProxyType(reach), _digest(reach))
 

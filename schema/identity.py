@@ -106,7 +106,8 @@ class ApiKey(Node):
     expiry_notified_at: datetime | None = column("When its coming end was told; null again once it is extended.")
     previous_secret_until: datetime | None = column("Until when the secret before the last rotation holds as well.")
     scopes: list[str] = column(
-        "The coordinates that it is limited to (`Query.simCards`, `SimCard.*`); empty: all that its roles grant."
+        "The coordinates that it is limited to (`Query.simCards`, `SimCard.*`), each type's `id` with the first of its "
+        "fields; empty: all that its roles grant."
     )
     allowed_networks: list[str] = column("The networks that requests may come from; empty: from anywhere.")
     created_at: datetime
