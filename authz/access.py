@@ -149,7 +149,7 @@ class Access:
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind)
+                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
                     .join(LoginSession, LoginSession.account_id == StaffAccount.id)
                     .join(Tenant, Tenant.id == StaffAccount.tenant_id)
                     .where(
@@ -164,7 +164,7 @@ class Access:
             ).one_or_none()
             if found is None:
                 return None
-            account, tenant_id, path, kind = found
+            account, tenant_id, path, kind, requests_per_minute = found
             roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
             held = admission.of(roles, kind.name)
             below = await self._tenants_below(session, path)
@@ -175,6 +175,7 @@ class Access:
             tenant_id=tenant_id,
             path=path,
             tenants_below=below,
+            tenant_requests_per_minute=requests_per_minute,
             account_id=account.id,
             roles=held,
             session_key=session_key,
@@ -191,7 +192,13 @@ class Access:
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(ApiKey, Tenant.path, Tenant.kind, ApiKey.previous_secret_until > func.now())
+                    select(
+                        ApiKey,
+                        Tenant.path,
+                        Tenant.kind,
+                        Tenant.requests_per_minute,
+                        ApiKey.previous_secret_until > func.now(),
+                    )
                     .join(Tenant, Tenant.id == ApiKey.tenant_id)
                     .where(
                         ApiKey.key == key,
@@ -203,7 +210,7 @@ class Access:
             ).one_or_none()
             if found is None:
                 return None
-            api_key, path, kind, overlaps = found
+            api_key, path, kind, requests_per_minute, overlaps = found
             below = await self._tenants_below(session, path)
         held = admission.of(api_key.roles, kind.name)
         grants = self.grants_of(held, path)
@@ -216,6 +223,7 @@ class Access:
             tenant_id=api_key.tenant_id,
             path=path,
             tenants_below=below,
+            tenant_requests_per_minute=requests_per_minute,
             api_key_id=api_key.id,
             roles=held,
             language=language,

@@ -30,6 +30,7 @@ from schema.identity import (
     LogInInput,
     LoginRecord,
     LoginSession,
+    RateLimit,
     RestrictApiKeyInput,
     Session,
     SessionPayload,
@@ -45,12 +46,16 @@ from services import identity
 @query(Viewer)
 async def viewer(ctx: Context) -> Viewer:
     """The caller: its account, its tenant, what it may do here (S0-01)."""
-    principal = ctx.principal
+    principal, budget = ctx.principal, ctx.budget
+    rate_limit = None
+    if budget is not None:
+        rate_limit = RateLimit(limit=budget.limit, remaining=budget.remaining, reset_at=budget.full_at)
     return Viewer(
         account=refer(principal.account_id),
         tenant=refer(principal.tenant_id),
         end_user=refer(principal.end_user_id),
         api_key=refer(principal.api_key_id),
+        rate_limit=rate_limit,
         door=principal.door,
         roles=list(principal.roles),
         permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),

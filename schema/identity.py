@@ -143,6 +143,18 @@ class LoginRecord(Node):
 
 
 @value
+class RateLimit:
+    """What is left of what the caller may ask at this door, or all of its tenant's callers where that is less.
+
+    Requests come from a bucket that fills evenly; each of the installation's processes has its own.
+    """
+
+    limit: int
+    remaining: int
+    reset_at: datetime
+
+
+@value
 class Viewer:
     """The caller: who it is, where it stands, what it may do."""
 
@@ -150,6 +162,7 @@ class Viewer:
     tenant: Tenant | None
     end_user: EndUser | None
     api_key: ApiKey | None
+    rate_limit: RateLimit | None
     door: str
     roles: list[str]
     permissions: list[str]

@@ -1,4 +1,4 @@
-"""Partners: rotation, networks, scopes and expiry notice of API keys; webhooks and their deliveries."""
+"""Partners: rotation, networks, scopes and expiry notice of API keys; rates of tenants; webhooks and deliveries."""
 
 from alembic import op
 
@@ -32,6 +32,14 @@ API_KEYS = [
         EXECUTE 'ALTER TABLE login_record ADD CONSTRAINT ck_login_record_loginoutcome '
             || replace(known, '''WRONG_DOOR''', '''WRONG_DOOR''::character varying, ''WRONG_ADDRESS''');
     END $$
+    """,
+]
+
+TENANTS = [
+    """
+    ALTER TABLE tenant
+        ADD COLUMN requests_per_minute BIGINT,
+        ADD CONSTRAINT ck_tenant_rate_positive CHECK (requests_per_minute > 0)
     """,
 ]
 
@@ -109,7 +117,7 @@ REACH = "starts_with(tenant_path, (SELECT nullif(current_setting('trellis.path',
 
 
 def upgrade() -> None:
-    for statement in [*API_KEYS, *WEBHOOKS]:
+    for statement in [*API_KEYS, *TENANTS, *WEBHOOKS]:
         op.execute(statement)
     for table, rights in RIGHTS.items():
         op.execute(f"CREATE INDEX ix_{table}_tenant_id_id ON {table} (tenant_id, id)")

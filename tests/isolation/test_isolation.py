@@ -711,6 +711,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         yield Attempt("updateTenant", text, {"input": {"id": target, "name": "Taken"}})
         text = "mutation($input: SetTenantStatusInput!) { setTenantStatus(input: $input) { errors { code } } }"
         yield Attempt("setTenantStatus", text, {"input": {"id": target, "status": "SUSPENDED"}})
+        text = "mutation($input: SetTenantRateLimitInput!) { setTenantRateLimit(input: $input) { errors { code } } }"
+        yield Attempt("setTenantRateLimit", text, {"input": {"id": target, "requestsPerMinute": 1}})
         text = "mutation($input: MoveTenantInput!) { moveTenant(input: $input) { errors { code } } }"
         yield Attempt("moveTenant", text, {"input": {"id": target, "parent": world.id(own)}})
     text = "mutation($input: BindSimEndUserInput!) { bindSimEndUser(input: $input) { simCard { id } errors { code } } }"

@@ -270,6 +270,7 @@ class Caller:
             "tenant": self.by_key(entity("Tenant"), me.tenant_id),
             "endUser": self.by_key(entity("EndUser"), me.end_user_id),
             "apiKey": self.by_key(entity("ApiKey"), me.api_key_id),
+            "rateLimit": None,
             "door": me.door,
             "roles": list(me.roles),
             "permissions": sorted(f"{type_name}.{field}" for type_name, field, _ in self.grants.reach),

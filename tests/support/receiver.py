@@ -24,6 +24,7 @@ class Receiver:
     """What it answers next; 200 where nothing is said."""
     says: str = "thanks"
     location: str | None = None
+    arrived: threading.Event = field(default_factory=threading.Event)
     holding: threading.Event | None = None
     """As long as it is not set, answers wait."""
 
@@ -42,6 +43,7 @@ def receiving() -> Iterator[Receiver]:
             receiver.received.append(
                 Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             )
+            receiver.arrived.set()
             status = receiver.statuses.pop(0) if receiver.statuses else 200
             if receiver.holding is not None:
                 receiver.holding.wait(60)
