@@ -57,23 +57,25 @@ async def update_webhook_endpoint(ctx: Context, input: UpdateWebhookEndpointInpu
 
 
 @mutation
-async def delete_webhook_endpoint(ctx: Context, id: strawberry.ID) -> DonePayload:
+async def delete_webhook_endpoint(ctx: Context, endpoint: strawberry.ID) -> DonePayload:
     """Removes an endpoint and the log of its deliveries."""
-    await endpoints.remove(ctx.now, key_of(id, "whe", "id"))
+    await endpoints.remove(ctx.now, key_of(endpoint, "whe", "endpoint"))
     return DonePayload(done=True, errors=[])
 
 
 @mutation
-async def rotate_webhook_secret(ctx: Context, id: strawberry.ID, overlap_hours: int = 24) -> WebhookEndpointPayload:
+async def rotate_webhook_secret(
+    ctx: Context, endpoint: strawberry.ID, overlap_hours: int = 24
+) -> WebhookEndpointPayload:
     """A new secret; for another 0 to 168 hours deliveries are signed with the old one as well."""
-    made, secret = await endpoints.rotate_secret(ctx.now, key_of(id, "whe", "id"), overlap_hours)
+    made, secret = await endpoints.rotate_secret(ctx.now, key_of(endpoint, "whe", "endpoint"), overlap_hours)
     return WebhookEndpointPayload(webhook_endpoint=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
-async def ping_webhook_endpoint(ctx: Context, id: strawberry.ID) -> WebhookDeliveryPayload:
+async def ping_webhook_endpoint(ctx: Context, endpoint: strawberry.ID) -> WebhookDeliveryPayload:
     """Sends an event of the type `ping`, once, to try an endpoint out."""
-    made = await endpoints.ping(ctx.now, key_of(id, "whe", "id"))
+    made = await endpoints.ping(ctx.now, key_of(endpoint, "whe", "endpoint"))
     return WebhookDeliveryPayload(webhook_delivery=refer(made.id), errors=[])
 
 

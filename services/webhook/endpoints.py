@@ -78,7 +78,7 @@ def _events(work: Work, events: Sequence[WebhookEvent]) -> list[str]:
     return sorted({event.name for event in events})
 
 
-async def _endpoint(work: Work, key: int, field: str = "id") -> WebhookEndpoint:
+async def _endpoint(work: Work, key: int, field: str = "endpoint") -> WebhookEndpoint:
     found = await work.session.scalar(select(WebhookEndpoint).where(WebhookEndpoint.id == key).with_for_update())
     if found is None:
         raise not_found(field)
@@ -89,7 +89,7 @@ async def update(
     work: Work, key: int, *, url: str | None, events: Sequence[WebhookEvent] | None, active: bool | None
 ) -> WebhookEndpoint:
     """Changes what is given. Switched on again, it is sent first what was waiting for it."""
-    endpoint = await _endpoint(work, key)
+    endpoint = await _endpoint(work, key, "id")
     if url is not None:
         endpoint.url = await _url(work, url)
     if events is not None:
@@ -118,7 +118,7 @@ async def rotate_secret(work: Work, key: int, overlap_hours: int) -> tuple[Webho
 
 async def ping(work: Work, key: int) -> WebhookDelivery:
     """Sends an event that means nothing, to try an endpoint out. NOT_ACTIVE where it is switched off."""
-    endpoint = await _active(work, key)
+    endpoint = await _active(work, key, "endpoint")
     event = str(uuid.uuid4())
     made = delivery(endpoint, event, PING, body_of(event, PING, datetime.now(UTC).isoformat(), {}), attempt_limit=1)
     work.session.add(made)
@@ -126,10 +126,10 @@ async def ping(work: Work, key: int) -> WebhookDelivery:
     return made
 
 
-async def _active(work: Work, key: int) -> WebhookEndpoint:
-    endpoint = await _endpoint(work, key)
+async def _active(work: Work, key: int, field: str) -> WebhookEndpoint:
+    endpoint = await _endpoint(work, key, field)
     if endpoint.status is not WebhookStatus.ACTIVE:
-        raise Refusal("NOT_ACTIVE", "id", value=endpoint.url)
+        raise Refusal("NOT_ACTIVE", field, value=endpoint.url)
     return endpoint
 
 
@@ -138,7 +138,7 @@ async def redeliver(work: Work, key: int) -> WebhookDelivery:
     found = await work.session.scalar(select(WebhookDelivery).where(WebhookDelivery.id == key).with_for_update())
     if found is None:
         raise not_found("id")
-    await _active(work, found.endpoint_id)
+    await _active(work, found.endpoint_id, "id")
     if found.status is WebhookDeliveryStatus.PENDING:
         raise Refusal("STILL_PENDING", "id")
     found.status, found.finished_at = WebhookDeliveryStatus.PENDING, None

@@ -35,10 +35,10 @@ CREATE = f"""mutation($input: CreateWebhookEndpointInput!) {{ createWebhookEndpo
     {ENDPOINT} secret errors {{ code field }} }} }}"""
 UPDATE = f"""mutation($input: UpdateWebhookEndpointInput!) {{ updateWebhookEndpoint(input: $input) {{
     {ENDPOINT} secret errors {{ code field }} }} }}"""
-ROTATE = f"""mutation($id: ID!, $hours: Int! = 24) {{ rotateWebhookSecret(id: $id, overlapHours: $hours) {{
+ROTATE = f"""mutation($id: ID!, $hours: Int! = 24) {{ rotateWebhookSecret(endpoint: $id, overlapHours: $hours) {{
     {ENDPOINT} secret errors {{ code field }} }} }}"""
-DELETE = "mutation($id: ID!) { deleteWebhookEndpoint(id: $id) { done errors { code field } } }"
-PING = """mutation($id: ID!) { pingWebhookEndpoint(id: $id) {
+DELETE = "mutation($id: ID!) { deleteWebhookEndpoint(endpoint: $id) { done errors { code field } } }"
+PING = """mutation($id: ID!) { pingWebhookEndpoint(endpoint: $id) {
     webhookDelivery { id status eventType } errors { code field } } }"""
 REDELIVER = """mutation($id: ID!) { redeliverWebhook(id: $id) {
     webhookDelivery { id status } errors { code field } } }"""
@@ -293,7 +293,7 @@ async def test_a_company_has_its_own_endpoints_and_nobody_beside_it_sees_them(wo
     foreign = {"id": made["south"]}
     for account in ("acme", "north-east", "south-west"):
         for mutation in (DELETE, ROTATE, PING):
-            assert await refused(world, account, mutation, foreign) == ("NOT_FOUND", "id")
+            assert await refused(world, account, mutation, foreign) == ("NOT_FOUND", "endpoint")
         assert await refused(world, account, UPDATE, {"input": {**foreign, "active": False}}) == ("NOT_FOUND", "id")
         input = {"tenant": world.id("south"), "url": PUBLIC, "events": BOTH}
         assert await refused(world, account, CREATE, {"input": input}) == ("NOT_FOUND", "tenant")
@@ -313,13 +313,13 @@ async def test_a_partners_key_reads_the_log_and_repeats_but_registers_nothing(
 ) -> None:
     id, _ = await registered(inside, "south", receiver.url)
     await registered(inside, "north", receiver.url)
-    ping = f'mutation {{ pingWebhookEndpoint(id: "{id}") {{ webhookDelivery {{ id }} errors {{ code }} }} }}'
+    ping = f'mutation {{ pingWebhookEndpoint(endpoint: "{id}") {{ webhookDelivery {{ id }} errors {{ code }} }} }}'
     assert (await signed(inside, ping, key="tk_south")).json()["data"]["pingWebhookEndpoint"]["errors"] == []
     answer = (await signed(inside, ping, key="tk_north")).json()
     assert answer["data"]["pingWebhookEndpoint"]["errors"] == [{"code": "NOT_FOUND"}]
     seen = (await signed(inside, ENDPOINTS, key="tk_south")).json()["data"]["webhookEndpoints"]["nodes"]
     assert [node["id"] for node in seen] == [id]
-    gone = f'mutation {{ deleteWebhookEndpoint(id: "{id}") {{ done }} }}'
+    gone = f'mutation {{ deleteWebhookEndpoint(endpoint: "{id}") {{ done }} }}'
     assert (await signed(inside, gone, key="tk_south")).status_code == 403
 
 
@@ -507,7 +507,7 @@ async def test_an_endpoint_that_never_answers_is_switched_off_with_a_notice(insi
         # it is told nothing more, until somebody switches it on
         await suspend(inside, "south", active(inside, "south")[1:2], key="k2")
         assert await tell(inside) == 0
-        assert await refused(inside, "south", PING, {"id": dead}) == ("NOT_ACTIVE", "id")
+        assert await refused(inside, "south", PING, {"id": dead}) == ("NOT_ACTIVE", "endpoint")
         payload = await change(inside, "south", UPDATE, {"input": {"id": dead, "active": True}})
         assert (payload["webhookEndpoint"]["status"], payload["webhookEndpoint"]["disabledAt"]) == ("ACTIVE", None)
         # a repeat by hand fails once and switches nothing off

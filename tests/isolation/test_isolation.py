@@ -69,7 +69,7 @@ from tests.conftest import Template, _place, _running
 from tests.support.services import drop_database
 from tests.support.world import ACTORS, PARTNER_SECRET, World, mark_the_rest, sow
 
-MARK = re.compile(r"«([^»]*)»")
+MARK = re.compile(r"«([a-z-]+)»")
 GLOBAL_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{16}\b")
 PUBLISHED = "data_package"
 """The platform publishes it to everybody."""
@@ -382,6 +382,7 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
+        "endpoint": "whe",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten")
@@ -752,7 +753,7 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
     text = f"mutation($input: UpdateWebhookEndpointInput!) {{ updateWebhookEndpoint(input: $input) {errors} }}"
     yield Attempt("updateWebhookEndpoint", text, {"input": {"id": endpoint, "active": True}})
     for name in ("deleteWebhookEndpoint", "rotateWebhookSecret", "pingWebhookEndpoint"):
-        yield Attempt(name, f"mutation($id: ID!) {{ {name}(id: $id) {errors} }}", {"id": endpoint})
+        yield Attempt(name, f"mutation($id: ID!) {{ {name}(endpoint: $id) {errors} }}", {"id": endpoint})
     text = f"mutation($id: ID!) {{ redeliverWebhook(id: $id) {errors} }}"
     yield Attempt("redeliverWebhook", text, {"id": delivery})
 
