@@ -12,6 +12,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,21 @@ ANYBODY = "anybody"
 """The built-in role of everyone, logged in or not."""
 STAFF = "staff"
 """The built-in role of every member of staff, which the others include."""
+KEY_HOLDER = "key_holder"
+"""What no limit of a key's scopes takes away: that it knows itself."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """An API key that is valid now: whom it lets in, what a request may be signed with, and from where."""
+
+    principal: Principal
+    secrets: tuple[bytes, ...]
+    """Encrypted; the newest first."""
+    networks: tuple[str, ...]
+    """Empty: from anywhere."""
 
 
 class Access:
@@ -161,7 +175,7 @@ class Access:
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind)
+                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
                     .join(LoginSession, LoginSession.account_id == StaffAccount.id)
                     .join(Tenant, Tenant.id == StaffAccount.tenant_id)
                     .where(
@@ -176,7 +190,7 @@ class Access:
             ).one_or_none()
             if found is None:
                 return None
-            account, tenant_id, path, kind = found
+            account, tenant_id, path, kind, requests_per_minute = found
             roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
             held = admission.of(roles, kind.name)
             below = await self._tenants_below(session, path)
@@ -188,6 +202,7 @@ class Access:
             tenant_id=tenant_id,
             path=path,
             tenants_below=below,
+            tenant_requests_per_minute=requests_per_minute,
             account_id=account.id,
             roles=held,
             departments=departments,
@@ -198,15 +213,20 @@ class Access:
         self._keep(key, principal, generation)
         return principal
 
-    async def principal_of_key(
-        self, key: str, door: str, admission: Admission, language: str
-    ) -> tuple[Principal, bytes] | None:
-        """The partner behind an API key, and its encrypted secret; None for a key that is not valid now."""
+    async def principal_of_key(self, key: str, door: str, admission: Admission, language: str) -> KnownKey | None:
+        """The partner behind an API key, with what its scopes leave of its roles; None for a key that is not valid
+        now."""
         await self._catch_up()
         async with self._database.transaction(system("authentication")) as session:
             found = (
                 await session.execute(
-                    select(ApiKey, Tenant.path, Tenant.kind)
+                    select(
+                        ApiKey,
+                        Tenant.path,
+                        Tenant.kind,
+                        Tenant.requests_per_minute,
+                        ApiKey.previous_secret_until > func.now(),
+                    )
                     .join(Tenant, Tenant.id == ApiKey.tenant_id)
                     .where(
                         ApiKey.key == key,
@@ -218,21 +238,28 @@ class Access:
             ).one_or_none()
             if found is None:
                 return None
-            api_key, path, kind = found
+            api_key, path, kind, requests_per_minute, overlaps = found
             below = await self._tenants_below(session, path)
         held = admission.of(api_key.roles, kind.name)
+        grants = self.grants_of(held, path)
+        if api_key.scopes:
+            grants = self.grants.narrowed(grants, frozenset(api_key.scopes), self.grants_of([KEY_HOLDER], path))
         principal = Principal(
             kind=PrincipalKind.API_KEY,
             door=door,
-            grants=self.grants_of(held, path),
+            grants=grants,
             tenant_id=api_key.tenant_id,
             path=path,
             tenants_below=below,
+            tenant_requests_per_minute=requests_per_minute,
             api_key_id=api_key.id,
             roles=held,
             language=language,
         )
-        return principal, api_key.secret_encrypted
+        secrets = [api_key.secret_encrypted]
+        if overlaps and api_key.previous_secret_encrypted is not None:
+            secrets.append(api_key.previous_secret_encrypted)
+        return KnownKey(principal, tuple(secrets), tuple(api_key.allowed_networks))
 
     async def _tenants_below(self, session: Any, path: str) -> int:
         end = path.rstrip(".") + "/"

@@ -53,6 +53,29 @@ def compile_grants(policies: Policies, catalog: Catalog, roles: Iterable[str], d
     return Grants(MappingProxyType(reach), _digest(reach))
 
 
+def narrowed(grants: Grants, patterns: Iterable[str], kept: Grants) -> Grants:
+    """Of these grants only what the patterns name (`Type.field`, `Type.prefix*`, `Type.*`), and what `kept` grants.
+
+    Never more than the grants themselves: a pattern opens nothing. Who is left any field of a type is left its `id`,
+    by which rows are reached at all.
+    """
+    asked = tuple(patterns)
+    named = {place for place in grants.reach if _named(f"{place[0]}.{place[1]}", asked)}
+    named |= {(type, "id", Act.READ) for type, _, act in named if act is Act.READ}
+    reach = {
+        place: rows if place in named else kept.reach[place]
+        for place, rows in grants.reach.items()
+        if place in named or place in kept.reach
+    }
+    return Grants(MappingProxyType(reach), _digest(reach))
+
+
+def _named(coordinate: str, patterns: Iterable[str]) -> bool:
+    return any(
+        coordinate.startswith(pattern[:-1]) if pattern.endswith("*") else coordinate == pattern for pattern in patterns
+    )
+
+
 def _digest(reach: Mapping[tuple[str, str, Act], Reach]) -> str:
     content = sorted(f"{type}.{field} {act} {' '.join(sorted(scopes))}" for (type, field, act), scopes in reach.items())
     return sha256("\n".join(content).encode()).hexdigest()
@@ -74,6 +97,7 @@ class GrantsCache:
         self._policies = policies
         self._held: dict[tuple[frozenset[str], str], Grants] = {}
         self._by_key: dict[str, Grants] = {}
+        self._narrowed: dict[tuple[str, frozenset[str]], Grants] = {}
 
     def grants_of(self, roles: Iterable[str], domain: str) -> Grants:
         """What these roles together may do in the tenant at path `domain`, as `compile_grants` says it."""
@@ -82,3 +106,11 @@ class GrantsCache:
             compiled = compile_grants(self._policies, self._catalog, *holder)
             held = self._held[holder] = self._by_key.setdefault(compiled.key, compiled)
         return held
+
+    def narrowed(self, grants: Grants, patterns: frozenset[str], kept: Grants) -> Grants:
+        """These grants as `narrowed` leaves them, compiled once for each set of patterns."""
+        limit = (grants.key, patterns)
+        if (found := self._narrowed.get(limit)) is None:
+            compiled = narrowed(grants, patterns, kept)
+            found = self._narrowed[limit] = self._by_key.setdefault(compiled.key, compiled)
+        return found

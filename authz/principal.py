@@ -47,6 +47,8 @@ class Principal:
     tenant_id: int | None = None
     path: str = ""
     tenants_below: int = 0
+    tenant_requests_per_minute: int | None = None
+    """What all callers of the tenant may ask together; None: no limit above their own."""
     account_id: int | None = None
     end_user_id: int | None = None
     api_key_id: int | None = None

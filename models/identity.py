@@ -7,7 +7,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
@@ -40,6 +40,7 @@ class LoginOutcome(enum.Enum):
     LOCKED = "LOCKED"
     DISABLED = "DISABLED"
     WRONG_DOOR = "WRONG_DOOR"
+    WRONG_ADDRESS = "WRONG_ADDRESS"
 
 
 class DataScope(enum.Enum):
@@ -159,16 +160,31 @@ class EndUser(Timestamped, TenantOwned, Base):
 
 
 class ApiKey(Timestamped, TenantOwned, Base):
-    """A partner's key to the graph, with a validity and a secret shown once (S0-18, S0-54)."""
+    """A partner's key to the graph, with a validity and a secret shown once (S0-18, S0-54).
+
+    After a rotation the previous secret holds until ``previous_secret_until``. Empty ``allowed_networks`` and
+    ``scopes`` narrow nothing.
+    """
 
     __tablename__ = "api_key"
+    __constraints__ = (
+        CheckConstraint(
+            "(previous_secret_encrypted IS NULL) = (previous_secret_until IS NULL)", name="previous_secret_ends"
+        ),
+        Index("ix_api_key_unnoticed", "expires_at", postgresql_where=text("expiry_notified_at IS NULL")),
+    )
 
     key: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
+    previous_secret_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
+    previous_secret_until: Mapped[datetime | None]
     status: Mapped[ApiKeyStatus] = mapped_column(stored_enum(ApiKeyStatus), default=ApiKeyStatus.ACTIVE)
     expires_at: Mapped[datetime]
+    expiry_notified_at: Mapped[datetime | None]
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
+    allowed_networks: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 

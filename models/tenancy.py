@@ -45,6 +45,7 @@ class Tenant(Timestamped, Base):
     time_zone: Mapped[str] = mapped_column(default="Asia/Shanghai")
     currency: Mapped[str] = mapped_column(default="CNY")
     remark: Mapped[str | None]
+    requests_per_minute: Mapped[int | None]
 
     parent: Mapped[Tenant | None] = relationship(remote_side="Tenant.id", lazy="raise")
 
@@ -52,6 +53,7 @@ class Tenant(Timestamped, Base):
         UniqueConstraint("id", "path"),
         CheckConstraint("path ~ '^(\\.[0-9A-V]{4})+\\.$'", name="path_form"),
         CheckConstraint("level = length(path) / 5 - 1", name="level_is_depth"),
+        CheckConstraint("requests_per_minute > 0", name="rate_positive"),
         Index("ix_tenant_kind_path", "kind", "path"),
     )
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_abstract": True}

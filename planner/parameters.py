@@ -26,6 +26,7 @@ PRINCIPAL_TYPES: dict[str, TypeEngine[Any]] = {
     "branch": Text(),
     "tenant_id": BigInteger(),
     "account_id": BigInteger(),
+    "api_key_id": BigInteger(),
     "end_user_id": BigInteger(),
     "ancestors": ARRAY(Text()),
 }

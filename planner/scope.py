@@ -20,7 +20,15 @@ from sqlalchemy import ColumnElement, Integer, and_, any_, cast, false, func, li
 from authz.principal import Shape
 from authz.scopes import Reach, Rows, Scope, of_departments
 from models.base import Personal, Published, TenantOwned, Widespread
-from models.identity import Department, EndUser, LoginRecord, LoginSession, RoleAssignment, StaffAccount
+from models.identity import (
+    ApiKey,
+    Department,
+    EndUser,
+    LoginRecord,
+    LoginSession,
+    RoleAssignment,
+    StaffAccount,
+)
 from models.tenancy import Tenant
 
 
@@ -79,6 +87,8 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("end_user_id"))
     if issubclass(model, StaffAccount):
         owns.append(table.c.id == bind("account_id"))
+    if issubclass(model, ApiKey):
+        owns.append(table.c.id == bind("api_key_id"))
     if issubclass(model, LoginSession | LoginRecord):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)

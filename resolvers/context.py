@@ -32,6 +32,7 @@ from planner.mapping import Key, registry
 from planner.pool import Pool
 from planner.registry import MutationRoot
 from schema.common import UserError
+from services.rates import Bucket
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
 
@@ -57,6 +58,8 @@ class Context:
     reader: Pool
     nudge: Callable[[], Awaitable[None]]
     work: Work | None = None
+    budget: Bucket | None = None
+    """What the caller may still ask; None for a visitor."""
 
     @property
     def now(self) -> Work:

@@ -28,6 +28,8 @@ from schema.identity import (
     LogInInput,
     LoginRecord,
     LoginSession,
+    RateLimit,
+    RestrictApiKeyInput,
     Session,
     SessionPayload,
     SetRolesInput,
@@ -35,21 +37,34 @@ from schema.identity import (
     StaffAccountPayload,
     Viewer,
 )
-from schema.permissions import ModuleAccess
-from services import identity, permissions
+from schema.permissions import (
+    ModuleAccess,
+)
+from services import (
+    api_keys as partners_keys,
+)
+from services import (
+    identity,
+    permissions,
+)
 
 
 @query(Viewer)
 async def viewer(ctx: Context) -> Viewer:
     """The caller: its account, its tenant, what it may do here (S0-01)."""
-    principal = ctx.principal
+    principal, budget = ctx.principal, ctx.budget
     async with reading(ctx) as session:
         menus = await permissions.menus_of(session, ctx.runtime, principal)
         modules = await permissions.modules_of(session, principal)
+    rate_limit = None
+    if budget is not None:
+        rate_limit = RateLimit(limit=budget.limit, remaining=budget.remaining, reset_at=budget.full_at)
     return Viewer(
         account=refer(principal.account_id),
         tenant=refer(principal.tenant_id),
         end_user=refer(principal.end_user_id),
+        api_key=refer(principal.api_key_id),
+        rate_limit=rate_limit,
         door=principal.door,
         roles=list(principal.roles),
         permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
@@ -192,28 +207,43 @@ async def revoke_sessions(ctx: Context, account: strawberry.ID) -> DonePayload:
 async def issue_api_key(ctx: Context, input: IssueApiKeyInput) -> ApiKeyPayload:
     """A key for a partner; the secret is shown this once (S0-18, S0-54)."""
     tenant = await identity.tenant_for(ctx.now, optional_key(input.tenant, "ten", "tenant"))
-    made, secret = await identity.issue_api_key(
-        ctx.now, tenant, name=input.name, valid_days=input.valid_days, roles=input.roles
+    made, secret = await partners_keys.issue_api_key(
+        ctx.now,
+        tenant,
+        name=input.name,
+        valid_days=input.valid_days,
+        roles=input.roles,
+        scopes=input.scopes,
+        allowed_networks=input.allowed_networks,
     )
     return ApiKeyPayload(api_key=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
-async def rotate_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
-    """A new secret for a key; the old one stops working at once (S0-18)."""
-    made, secret = await identity.rotate_api_key(ctx.now, key_of(id, "key", "id"))
+async def rotate_api_key(ctx: Context, id: strawberry.ID, overlap_hours: int = 24) -> ApiKeyPayload:
+    """A new secret for a key; the old one holds for another 0 to 168 hours, an older one ends at once (S0-18)."""
+    made, secret = await partners_keys.rotate_api_key(ctx.now, key_of(id, "key", "id"), overlap_hours)
     return ApiKeyPayload(api_key=refer(made.id), secret=secret, errors=[])
 
 
 @mutation
 async def revoke_api_key(ctx: Context, id: strawberry.ID) -> ApiKeyPayload:
     """Ends a key at once (S0-18)."""
-    made = await identity.revoke_api_key(ctx.now, key_of(id, "key", "id"))
+    made = await partners_keys.revoke_api_key(ctx.now, key_of(id, "key", "id"))
     return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])
 
 
 @mutation
 async def extend_api_key(ctx: Context, input: ExtendApiKeyInput) -> ApiKeyPayload:
     """Moves a key's end to so many days from now (S0-18)."""
-    made = await identity.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
+    made = await partners_keys.extend_api_key(ctx.now, key_of(input.id, "key", "id"), input.valid_days)
+    return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])
+
+
+@mutation
+async def restrict_api_key(ctx: Context, input: RestrictApiKeyInput) -> ApiKeyPayload:
+    """Limits what a key may ask for and from where, from its next request on (S0-18, S0-54)."""
+    made = await partners_keys.restrict_api_key(
+        ctx.now, key_of(input.id, "key", "id"), scopes=input.scopes, allowed_networks=input.allowed_networks
+    )
     return ApiKeyPayload(api_key=refer(made.id), secret=None, errors=[])

@@ -13,6 +13,7 @@ from schema.tenancy import (
     CreateAgentInput,
     CreateEnterpriseInput,
     MoveTenantInput,
+    SetTenantRateLimitInput,
     SetTenantStatusInput,
     Tenant,
     TenantPayload,
@@ -76,6 +77,13 @@ async def update_tenant(ctx: Context, input: UpdateTenantInput) -> TenantPayload
 async def set_tenant_status(ctx: Context, input: SetTenantStatusInput) -> TenantPayload:
     """Suspends a tenant from its next request on, or lets it do business again."""
     changed = await tenancy.set_status(ctx.now, key_of(input.id, "ten", "id"), input.status)
+    return TenantPayload(tenant=refer(changed.id), errors=[])
+
+
+@mutation
+async def set_tenant_rate_limit(ctx: Context, input: SetTenantRateLimitInput) -> TenantPayload:
+    """Limits what all of a tenant's callers ask together, from their next request on."""
+    changed = await tenancy.set_rate_limit(ctx.now, key_of(input.id, "ten", "id"), input.requests_per_minute)
     return TenantPayload(tenant=refer(changed.id), errors=[])
 
 

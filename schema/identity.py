@@ -6,11 +6,26 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import strawberry
+from sqlalchemy import and_, func, text
 
 import models.identity as stored
 from models.identity import AccountStatus, ApiKeyStatus, LoginMethod, LoginOutcome
-from models.permissions import StaffPosition as StoredStaffPosition
-from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
+from models.permissions import (
+    StaffPosition as StoredStaffPosition,
+)
+from planner.mapping import (
+    Connection,
+    Node,
+    column,
+    computed,
+    entity,
+    enum_type,
+    input_type,
+    live,
+    to_many,
+    to_one,
+    value,
+)
 from schema.common import UserError
 from schema.masks import masked_phone
 
@@ -77,7 +92,12 @@ class EndUser(Node):
     tenant: Tenant | None = to_one("Who serves the person.")
 
 
-@entity(stored.ApiKey, prefix="key", filters=("key", "status"), sorts=("expires_at", "created_at"))
+@entity(
+    stored.ApiKey,
+    prefix="key",
+    filters=("key", "status", "expires_at", "expiry_notified_at"),
+    sorts=("expires_at", "created_at"),
+)
 class ApiKey(Node):
     """A partner's key to the graph; its secret is shown once, when it is issued (S0-18, S0-54)."""
 
@@ -85,6 +105,21 @@ class ApiKey(Node):
     name: str
     status: ApiKeyStatus
     expires_at: datetime
+    expires_soon: bool = computed(
+        "Whether it may be used and ends within 14 days (S0-54).",
+        lambda k: and_(
+            k.status == ApiKeyStatus.ACTIVE,
+            k.expires_at > func.now(),
+            k.expires_at <= func.now() + text("interval '14 days'"),
+        ),
+    )
+    expiry_notified_at: datetime | None = column("When its coming end was told; null again once it is extended.")
+    previous_secret_until: datetime | None = column("Until when the secret before the last rotation holds as well.")
+    scopes: list[str] = column(
+        "The coordinates that it is limited to (`Query.simCards`, `SimCard.*`), each type's `id` with the first of its "
+        "fields; empty: all that its roles grant."
+    )
+    allowed_networks: list[str] = column("The networks that requests may come from; empty: from anywhere.")
     created_at: datetime
     tenant: Tenant | None = to_one("Whose key it is.")
     last_used_at: datetime | None = live("When a request was last signed with it.", needs=("key",))
@@ -118,12 +153,26 @@ class LoginRecord(Node):
 
 
 @value
+class RateLimit:
+    """What is left of what the caller may ask at this door, or all of its tenant's callers where that is less.
+
+    Requests come from a bucket that fills evenly; each of the installation's processes has its own.
+    """
+
+    limit: int
+    remaining: int
+    reset_at: datetime
+
+
+@value
 class Viewer:
     """The caller: who it is, where it stands, what it may do."""
 
     account: StaffAccount | None
     tenant: Tenant | None
     end_user: EndUser | None
+    api_key: ApiKey | None
+    rate_limit: RateLimit | None
     door: str
     roles: list[str]
     permissions: list[str]
@@ -197,12 +246,18 @@ class StaffAccountPayload:
 
 @input_type
 class IssueApiKeyInput:
-    """A new key for a tenant: what it is for, how long it is valid, which roles it has (S0-18)."""
+    """A new key for a tenant: what it is for, how long it is valid, which roles it has (S0-18).
+
+    ``scopes`` limits it to some of the coordinates that its roles grant (`Query.simCards`, `SimCard.*`),
+    ``allowedNetworks`` to where its requests may come from (`192.0.2.7`, `2001:db8::/32`). Empty: no limit.
+    """
 
     tenant: strawberry.ID | None = None
     name: str
     valid_days: int = 365
     roles: list[str] = strawberry.field(default_factory=lambda: ["partner"])
+    scopes: list[str] = strawberry.field(default_factory=list)
+    allowed_networks: list[str] = strawberry.field(default_factory=list)
     idempotency_key: str | None = None
 
 
@@ -221,6 +276,15 @@ class ExtendApiKeyInput:
 
     id: strawberry.ID
     valid_days: int
+
+
+@input_type
+class RestrictApiKeyInput:
+    """The limits of a key from its next request on; one left out stays, an empty list lifts it (S0-18)."""
+
+    id: strawberry.ID
+    scopes: list[str] | None = None
+    allowed_networks: list[str] | None = None
 
 
 @input_type

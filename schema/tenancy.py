@@ -39,6 +39,9 @@ class Tenant(Node):
     time_zone: str = column("An IANA name.")
     currency: str = column("An ISO 4217 code.")
     remark: str | None
+    requests_per_minute: int | None = column(
+        "How many requests its staff and keys may send together; null: no limit above each caller's own."
+    )
     created_at: datetime
     parent: Tenant | None = to_one("Who created it and stands above it; null where that is out of reach.")
     children: Connection[Tenant] = to_many("The tenants directly below.", by=stored.Tenant.parent_id)
@@ -129,6 +132,14 @@ class SetTenantStatusInput:
 
     id: strawberry.ID
     status: TenantStatus
+
+
+@input_type
+class SetTenantRateLimitInput:
+    """How many requests a minute a tenant's staff and keys may send together, from 1 to 1,000,000; null: no limit."""
+
+    id: strawberry.ID
+    requests_per_minute: int | None = None
 
 
 @input_type

@@ -28,7 +28,7 @@ import resolvers
 import schema
 from authz.access import Access
 from authz.coordinates import Act, Catalog, Coordinate
-from authz.principal import Principal, system
+from authz.principal import Principal, PrincipalKind, system
 from authz.session import Database
 from models.system import StoredFile
 from planner.assemble import Graph, assemble
@@ -41,7 +41,7 @@ from server import graphiql
 from server.authentication import Authentication
 from server.doors import Door, load_doors
 from server.engine import Engine, refusals_of
-from server.http import GraphQLEndpoint, caller_of, language_of
+from server.http import GraphQLEndpoint, language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
 from services import logs
@@ -110,9 +110,10 @@ class _Sockets:
         engine = self.endpoint.engine
         try:
             principal = await subject.refresh()
-            self.endpoint.rates.take(subject.door, caller_of(principal, subject.ip))
+            bucket = self.endpoint.rates.take(subject.door, principal, subject.ip)
             asked = await self.endpoint.request(subject.door, request, method="WEBSOCKET")
-            context = self.endpoint.context(subject.door, principal, Origin(ip=subject.ip, request_id="socket"))
+            budget = None if principal.kind is PrincipalKind.ANONYMOUS else bucket
+            context = self.endpoint.context(subject.door, principal, Origin(ip=subject.ip, request_id="socket"), budget)
             if asked.operation.kind.value == "subscription":
                 stream = engine.subscribe(asked, context, subject.refresh)
                 try:
@@ -140,7 +141,7 @@ class _Subject:
     async def refresh(self) -> Principal:
         try:
             principal = await self.endpoint.authentication.principal(
-                self.authorization, self.door, self.language, method="GET", path="", body=b""
+                self.authorization, self.door, self.language, method="GET", path="", body=b"", address=self.ip
             )
         except GraphRefusal as refusal:
             raise PermissionError(refusal.message) from None
@@ -183,6 +184,7 @@ class Application:
             doors={name: door.rules for name, door in self.doors.items()},
             grantable=GRANTABLE,
             row_types={entity.name: entity.model for entity in registry.entities.values()},
+            webhooks_inside=settings.webhooks_inside,
         )
         self.endpoint = GraphQLEndpoint(
             self.engine, self.runtime, Authentication(self.runtime), self.reader, self.nudge

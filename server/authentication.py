@@ -12,7 +12,9 @@ from authz.access import Access
 from authz.principal import Principal
 from planner.errors import GraphRefusal
 from server.doors import Door
-from services.identity import api_key_binding, read_access_token
+from services.addresses import within
+from services.api_keys import api_key_binding, came_from_elsewhere
+from services.identity import read_access_token
 from services.runtime import Runtime
 
 SCHEME = "TRELLIS-HMAC-SHA256"
@@ -51,11 +53,20 @@ class Authentication:
         return found[2]
 
     async def principal(
-        self, authorization: str | None, door: Door, language: str, *, method: str, path: str, body: bytes | None
+        self,
+        authorization: str | None,
+        door: Door,
+        language: str,
+        *,
+        method: str,
+        path: str,
+        body: bytes | None,
+        address: str | None,
     ) -> Principal:
         """Raises GraphRefusal UNAUTHENTICATED for a token or signature that is not valid here and now.
 
         ``path`` with its query string. A body that is None was not read yet, so that no signature can cover it.
+        ``address``: where the request comes from.
         """
         if not authorization:
             return self._access.visitor(door.name, language)
@@ -68,7 +79,7 @@ class Authentication:
         if scheme == SCHEME:
             if body is None:
                 raise unauthenticated("Uploads cannot be signed.")
-            return await self._signed(dict(_PART.findall(rest)), door, language, method, path, body)
+            return await self._signed(dict(_PART.findall(rest)), door, language, method, path, body, address)
         raise unauthenticated("This way to authenticate is not known here.")
 
     async def _bearer(self, authorization: str, token: str, door: Door, language: str) -> Principal:
@@ -88,7 +99,14 @@ class Authentication:
         return principal
 
     async def _signed(
-        self, parts: Mapping[str, str], door: Door, language: str, method: str, path: str, body: bytes
+        self,
+        parts: Mapping[str, str],
+        door: Door,
+        language: str,
+        method: str,
+        path: str,
+        body: bytes,
+        address: str | None,
     ) -> Principal:
         try:
             key, timestamp, nonce, signature = (parts[p] for p in ("Credential", "Timestamp", "Nonce", "Signature"))
@@ -100,12 +118,18 @@ class Authentication:
         found = await self._access.principal_of_key(key, door.name, door.rules.admission, language)
         if found is None:
             raise unauthenticated("The signature is not valid.")
-        principal, encrypted = found
-        secret = self._runtime.keys.decrypt(encrypted, api_key_binding(key))
-        if not hmac.compare_digest(sign(secret, method, path, timestamp, nonce, body), signature):
+        valid = False
+        for encrypted in found.secrets:
+            secret = self._runtime.keys.decrypt(encrypted, api_key_binding(key))
+            expected = sign(secret, method, path, timestamp, nonce, body)
+            valid |= hmac.compare_digest(expected.encode(), signature.encode())
+        if not valid:
+            raise unauthenticated("The signature is not valid.")
+        if found.networks and not within(address, found.networks):
+            await came_from_elsewhere(self._runtime, found.principal, key, address)
             raise unauthenticated("The signature is not valid.")
         fresh = await self._runtime.redis.set(f"trellis:nonce:{key}:{nonce}", 1, nx=True, ex=2 * REPLAY_SECONDS)
         if not fresh:
             raise unauthenticated("This request was already received.")
         await self._runtime.redis.hset("trellis:api-key-used", key, str(time.time()))
-        return principal
+        return found.principal

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import cache, lru_cache
 from random import getrandbits
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
@@ -28,6 +27,7 @@ from resolvers.context import Context
 from server.authentication import Authentication, unauthenticated
 from server.doors import Door
 from server.engine import Engine, Request, cancelled_safely, refusals_of
+from services.rates import Bucket
 from services.runtime import Origin, Runtime
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -52,7 +52,10 @@ PARTIAL_SUCCESS = 294
 """Data and errors, as the specification has it; older clients, which read ``application/json``, are told 200."""
 REMEMBERED_SECONDS = 24 * 3600
 MAX_FILES = 4
+MAX_BUCKETS = 100_000
 _WEIGHT = re.compile(r";\s*q=([01](?:\.\d{0,3})?)", re.IGNORECASE)
+
+K = TypeVar("K", bound=Hashable)
 
 SECONDS = Histogram("trellis_request_seconds", "Time to answer a GraphQL request.", ["door", "status"])
 
@@ -62,32 +65,50 @@ def _seconds(door: str, status: int) -> Histogram:
     return SECONDS.labels(door, status)
 
 
-@dataclass
-class Bucket:
-    left: float
-    at: float
+class RateLimited(GraphRefusal):
+    """The bucket is empty."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__("RATE_LIMITED", "Too many requests; wait a moment.")
+        self.bucket = bucket
 
 
 class RateLimit:
-    """A token bucket for each caller, in this process: so many requests a minute, a tenth of them at once."""
+    """A bucket for each caller, and one for each tenant that has a limit of its own, in this process."""
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._callers: dict[tuple[str, str], Bucket] = {}
+        self._tenants: dict[tuple[int | None, int], Bucket] = {}
 
-    def take(self, door: Door, caller: str) -> None:
-        rate = door.limits.requests_per_minute / 60
-        room = max(10.0, rate * 6)
+    def take(self, door: Door, principal: Principal, address: str | None) -> Bucket:
+        """Takes one request from the caller's bucket and its tenant's; gives the one in which less is left.
+
+        Raises RateLimited, and takes nothing, where either is empty.
+        """
         now = time.monotonic()
-        bucket = self._buckets.get((door.name, caller))
-        if bucket is None:
-            if len(self._buckets) > 100_000:
-                self._buckets.clear()
-            bucket = self._buckets[door.name, caller] = Bucket(room, now)
-        bucket.left = min(room, bucket.left + (now - bucket.at) * rate)
-        bucket.at = now
-        if bucket.left < 1:
-            raise GraphRefusal("RATE_LIMITED", "Too many requests; wait a moment.")
-        bucket.left -= 1
+        own = _bucket(self._callers, (door.name, caller_of(principal, address)), door.limits.requests_per_minute, now)
+        least = own
+        limit = principal.tenant_requests_per_minute
+        shared = None if limit is None else _bucket(self._tenants, (principal.tenant_id, limit), limit, now)
+        if shared is not None and shared.left < own.left:
+            least = shared
+        if least.left < 1:
+            raise RateLimited(least)
+        own.left -= 1
+        if shared is not None:
+            shared.left -= 1
+        return least
+
+
+def _bucket(buckets: dict[K, Bucket], key: K, per_minute: int, now: float) -> Bucket:
+    bucket = buckets.get(key)
+    if bucket is None:
+        if len(buckets) > MAX_BUCKETS:
+            buckets.clear()
+        bucket = buckets[key] = Bucket.full(per_minute, now)
+    else:
+        bucket.fill(now)
+    return bucket
 
 
 class GraphQLEndpoint:
@@ -115,17 +136,20 @@ class GraphQLEndpoint:
         door = self.engine.doors.get(door_name)
         media = _preferred(headers.get(b"accept", b""))
         status = 200
+        budget: list[Bucket] = []
         if door is None:
             status, body = 404, _error_body([GraphRefusal("NOT_FOUND", "There is no such door.").formatted()])
         else:
             try:
                 if media is None:
                     raise GraphRefusal("NOT_ACCEPTABLE", f"Answers come as {GRAPHQL_RESPONSE} or {JSON}.")
-                answer = await self._answer(door, scope, headers, receive, request_id)
+                answer = await self._answer(door, scope, headers, receive, request_id, budget)
                 body = orjson.dumps(answer)
                 if "errors" in answer and media == GRAPHQL_RESPONSE:
                     status = PARTIAL_SUCCESS
             except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it is answered
+                if isinstance(error, RateLimited):
+                    budget.append(error.bucket)
                 errors = refusals_of(error, request_id)
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
@@ -141,14 +165,30 @@ class GraphQLEndpoint:
             sent.append((b"allow", b"GET, POST"))
         if status == 401:
             sent.append((b"www-authenticate", b"Bearer"))
+        if budget:
+            left = budget[0]
+            if status == 429:
+                sent.append((b"retry-after", b"%d" % left.next_in))
+            sent += (
+                (b"ratelimit-limit", b"%d" % left.limit),
+                (b"ratelimit-remaining", b"%d" % left.remaining),
+                (b"ratelimit-reset", b"%d" % left.full_in),
+            )
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": body})
 
     # -- one request --------------------------------------------------------------------------------------
 
     async def _answer(
-        self, door: Door, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, request_id: str
+        self,
+        door: Door,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        request_id: str,
+        budget: list[Bucket],
     ) -> dict[str, Any]:
+        """The answer to one request. What the caller may still ask is left in ``budget``, whatever happens."""
         method = scope["method"]
         form: FormData | None = None
         principal: Principal | None = None
@@ -171,10 +211,12 @@ class GraphQLEndpoint:
             if principal is None:
                 principal = await self._principal(door, scope, headers, body)
             origin = _origin(scope, headers, request_id)
-            self.rates.take(door, caller_of(principal, origin.ip))
             known = principal.kind is not PrincipalKind.ANONYMOUS
+            bucket = self.rates.take(door, principal, origin.ip)
+            if known:
+                budget.append(bucket)
             request = await self.request(door, payload, method=method, remember=known)
-            context = self.context(door, principal, origin)
+            context = self.context(door, principal, origin, bucket if known else None)
             found: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
             return found
         except GraphRefusals as error:
@@ -205,11 +247,11 @@ class GraphQLEndpoint:
         query = scope["query_string"].decode("latin-1")
         path = f"{scope['path']}?{query}" if query else scope["path"]
         return await self.authentication.principal(
-            authorization, door, language, method=scope["method"], path=path, body=body
+            authorization, door, language, method=scope["method"], path=path, body=body, address=_address(scope)
         )
 
-    def context(self, door: Door, principal: Principal, origin: Origin) -> Context:
-        return Context(self.runtime, principal, door.rules, origin, self.reader, self.nudge)
+    def context(self, door: Door, principal: Principal, origin: Origin, budget: Bucket | None = None) -> Context:
+        return Context(self.runtime, principal, door.rules, origin, self.reader, self.nudge, budget=budget)
 
     async def request(
         self, door: Door, payload: Mapping[str, Any], *, method: str = "POST", remember: bool = False
@@ -412,9 +454,13 @@ def language_of(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _origin(scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> Origin:
-    client = scope.get("client")
     agent = headers.get(b"user-agent", b"").decode("latin-1")[:400]
-    return Origin(ip=client[0] if client else None, user_agent=agent, request_id=request_id)
+    return Origin(ip=_address(scope), user_agent=agent, request_id=request_id)
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def caller_of(principal: Principal, address: str | None) -> str:

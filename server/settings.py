@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     public_url: str = ""
     """How browsers reach the API, without a slash at the end. Default: its host and port."""
 
+    webhooks_inside: bool = False
+    """Development only: webhooks may go to private addresses, and over http to loopback."""
+
     pool_size: int = 16
     """Database connections of one API process."""
 

@@ -22,8 +22,6 @@ from authz.scopes import RELATIVE, Reach, Scope, within
 from authz.standing import TENANT_MADE, in_service
 from models.identity import (
     AccountStatus,
-    ApiKey,
-    ApiKeyStatus,
     Department,
     LoginMethod,
     LoginOutcome,
@@ -444,63 +442,3 @@ async def change_password(work: Work, current: str, new: str) -> StaffAccount:
     await work.session.execute(ended)
     work.access_changed = True
     return account
-
-
-# -- API keys -----------------------------------------------------------------------------------------------------
-
-
-def api_key_binding(key: str) -> str:
-    return f"api_key:{key}"
-
-
-async def issue_api_key(
-    work: Work, tenant: Tenant, *, name: str, valid_days: int, roles: Sequence[str]
-) -> tuple[ApiKey, str]:
-    """A key and its secret, shown this once (S0-18, S0-54)."""
-    if not 1 <= valid_days <= 3_650:
-        raise Refusal("INVALID", "validDays")
-    key, secret = f"tk_{secrets.token_hex(12)}", secrets.token_urlsafe(32)
-    made = ApiKey(
-        tenant_id=tenant.id,
-        tenant_path=tenant.path,
-        key=key,
-        name=validation.text(name, "name"),
-        secret_encrypted=work.runtime.keys.encrypt(secret, api_key_binding(key)),
-        expires_at=datetime.now(UTC) + timedelta(days=valid_days),
-        roles=check_grantable(work, roles, tenant),
-    )
-    work.session.add(made)
-    await work.session.flush()
-    return made, secret
-
-
-async def _key(work: Work, key_id: int) -> ApiKey:
-    found = await work.session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
-
-
-async def rotate_api_key(work: Work, key_id: int) -> tuple[ApiKey, str]:
-    """A new secret for a key; the old one stops working at once."""
-    found = await _key(work, key_id)
-    secret = secrets.token_urlsafe(32)
-    found.secret_encrypted = work.runtime.keys.encrypt(secret, api_key_binding(found.key))
-    work.access_changed = True
-    return found, secret
-
-
-async def revoke_api_key(work: Work, key_id: int) -> ApiKey:
-    found = await _key(work, key_id)
-    found.status = ApiKeyStatus.REVOKED
-    work.access_changed = True
-    return found
-
-
-async def extend_api_key(work: Work, key_id: int, days: int) -> ApiKey:
-    """Moves a key's end ``days`` from now."""
-    if not 1 <= days <= 3_650:
-        raise Refusal("INVALID", "validDays")
-    found = await _key(work, key_id)
-    found.expires_at = datetime.now(UTC) + timedelta(days=days)
-    return found

@@ -28,6 +28,19 @@ MESSAGES: dict[str, dict[str, str]] = {
         "zh": "密码至少 10 位，且须包含字母和数字。",
     },
     "ROLE_NOT_GRANTABLE": {"en": "You may not grant the role {value}.", "zh": "您无权授予角色 {value}。"},
+    "UNKNOWN_SCOPE": {"en": "{value} is nothing that the key's roles grant.", "zh": "密钥的角色未授予 {value}。"},
+    "INVALID_NETWORK": {
+        "en": "{value} is not an address or network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32.",
+        "zh": "{value} 不是有效的地址或网段，例如 192.0.2.7、192.0.2.0/24 或 2001:db8::/32。",
+    },
+    "INVALID_URL": {"en": "An address that begins with https:// is required.", "zh": "请提供以 https:// 开头的地址。"},
+    "HOST_NOT_FOUND": {"en": "The host {value} was not found.", "zh": "未找到主机 {value}。"},
+    "ADDRESS_NOT_ALLOWED": {
+        "en": "{value} does not lie in the public Internet.",
+        "zh": "{value} 不在公共互联网中。",
+    },
+    "EVENT_NOT_READABLE": {"en": "You may not read what {value} tells of.", "zh": "您无权读取 {value} 涉及的数据。"},
+    "STILL_PENDING": {"en": "The delivery is still under way.", "zh": "该推送尚在进行中。"},
     "LAST_LEVEL": {"en": "Agents have at most three levels.", "zh": "代理最多三级。"},
     "WRONG_PARENT": {
         "en": "A tenant of this kind cannot stand below that one.",

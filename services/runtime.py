@@ -39,6 +39,8 @@ class Runtime:
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     row_types: Mapping[str, type] = field(default_factory=dict)
     """The model behind each type of the graph that has rows."""
+    webhooks_inside: bool = False
+    """Whether webhooks may go to the installation's own network."""
 
 
 @dataclass(frozen=True)

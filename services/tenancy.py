@@ -15,6 +15,7 @@ from services.runtime import Work
 from services.sim import allocation
 
 MAX_AGENT_LEVEL = 3
+MAX_REQUESTS_PER_MINUTE = 1_000_000
 TREE_LOCK = 0x54524545
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 CHILDREN_PER_TENANT = len(DIGITS) ** 4
@@ -176,6 +177,16 @@ async def set_status(work: Work, tenant_id: int, status: TenantStatus) -> Tenant
     if tenant.id == work.principal.tenant_id:
         raise Refusal("INVALID", "id")
     tenant.status = status
+    work.access_changed = True
+    return tenant
+
+
+async def set_rate_limit(work: Work, tenant_id: int, per_minute: int | None) -> Tenant:
+    """How many requests a minute all of a tenant's callers may send together, in each process; None: no limit."""
+    if per_minute is not None and not 1 <= per_minute <= MAX_REQUESTS_PER_MINUTE:
+        raise Refusal("INVALID", "requestsPerMinute")
+    tenant = await _locked(work, tenant_id, "id")
+    tenant.requests_per_minute = per_minute
     work.access_changed = True
     return tenant
 

@@ -15,7 +15,9 @@ from tasks.settings import TaskSettings
 logs.configure()
 settings = TaskSettings()
 
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim"])
+app = Celery(
+    "trellis", broker=settings.redis_url, include=["tasks.identity", "tasks.outbox", "tasks.sim", "tasks.webhook"]
+)
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -28,6 +30,9 @@ app.conf.update(
     beat_schedule={
         "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
         "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
+        "tell of keys about to end": {"task": "tasks.identity.tell_of_expiring", "schedule": 3600.0},
+        # one that nobody had time for is left out: the next does its work
+        "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},
     },
 )
 

@@ -1,14 +1,17 @@
-"""The relay: events that were written with their change become tasks, at least once and in order."""
+"""The relay: events that were written with their change become tasks and webhooks, at least once and in order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
 
 from authz.principal import system
 from authz.session import Database
 from models.system import OutboxEvent
+from services.webhook.events import CATALOGUE, fan_out
 from tasks.app import app, run, settings
 
 CONSUMERS = {"sim.enter": "tasks.sim.enter"}
@@ -18,22 +21,36 @@ BATCH = 200
 @app.task(name="tasks.outbox.relay", ignore_result=True)  # type: ignore[untyped-decorator]
 def relay() -> None:
     """Sends what has not been sent. Two relays share the work; a repeat is the consumer's to bear."""
-    run(_relay)
+
+    async def work() -> None:
+        database = Database(settings.database_url, pooled=False)
+        try:
+            if await relay_events(database, lambda task, kwargs: app.send_task(task, kwargs=kwargs)):
+                app.send_task("tasks.webhook.deliver")
+        finally:
+            await database.close()
+
+    run(work)
 
 
-async def _relay() -> None:
-    database = Database(settings.database_url, pooled=False)
-    try:
-        async with database.transaction(system("relay the outbox")) as session:
-            events = await session.scalars(
-                select(OutboxEvent)
-                .where(OutboxEvent.sent_at.is_(None))
-                .order_by(OutboxEvent.id)
-                .limit(BATCH)
-                .with_for_update(skip_locked=True)
-            )
-            for event in events:
-                app.send_task(CONSUMERS[event.topic], kwargs=event.payload)
-                event.sent_at = datetime.now(UTC)
-    finally:
-        await database.close()
+async def relay_events(database: Database, send: Callable[[str, dict[str, Any]], object]) -> int:
+    """Hands on each event that has not been sent: to its task, and to the webhooks that ask for it.
+
+    Gives how many deliveries there are to make. A topic that neither knows is a mistake, and stays.
+    """
+    deliveries = 0
+    async with database.transaction(system("relay the outbox")) as session:
+        events = await session.scalars(
+            select(OutboxEvent)
+            .where(OutboxEvent.sent_at.is_(None))
+            .order_by(OutboxEvent.id)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        for event in events:
+            if event.topic in CATALOGUE:
+                deliveries += await fan_out(session, event)
+            if event.topic in CONSUMERS or event.topic not in CATALOGUE:
+                send(CONSUMERS[event.topic], event.payload)
+            event.sent_at = datetime.now(UTC)
+    return deliveries

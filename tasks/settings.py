@@ -15,3 +15,4 @@ class TaskSettings(BaseSettings):
     database_url: str = Field(default="", repr=False)
     redis_url: str = Field(default="", repr=False)
     secret_key: SecretStr = SecretStr("")
+    webhooks_inside: bool = False

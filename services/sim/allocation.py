@@ -14,6 +14,7 @@ from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import lifecycle
 from services.sim.selection import Selection, locked_cards
+from services.webhook.events import ALLOCATED, cards_changed
 
 
 async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHolding) -> list[int]:
@@ -54,6 +55,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
         card.tenant_id, card.tenant_path, card.status = target.id, target.path, transition.target
     await _bindings_follow(work, keys, target)
     await work.session.flush()
+    cards_changed(work, ALLOCATED, cards)
     return keys
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 import structlog
 from sqlalchemy import Integer, cast, func, select, update
 
@@ -25,11 +26,12 @@ from authz.session import Database
 from models.catalog import Carrier
 from models.security import PATH_SETTING
 from models.sim import SimEntryMode, SimType
-from models.system import StoredFile, Task, TaskKind, TaskStatus
+from models.system import OutboxEvent, StoredFile, Task, TaskKind, TaskStatus
 from services.files import FileStore
 from services.messages import render
 from services.sim import numbers
 from services.spreadsheets import Column, Row, SpreadsheetError, read, write_rows
+from services.webhook.events import TASK_FINISHED
 
 log = structlog.get_logger()
 
@@ -117,6 +119,10 @@ INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_na
 SELECT $1, $2, $3, row_number, CASE at {REFUSED_HEADING} END, CASE at {REFUSED_VALUE} END, refusal
 FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
 """  # noqa: S608 - our own column names
+TELL = """
+INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
+VALUES ($1, $2, gen_random_uuid(), $3, $4::jsonb)
+"""
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
 
@@ -218,6 +224,14 @@ async def _fail(database: Database, owner: Principal, task_id: int, code: str, m
                 finished_at=datetime.now(UTC),
             )
         )
+        session.add(
+            OutboxEvent(
+                tenant_id=owner.tenant_id,
+                tenant_path=owner.path,
+                topic=TASK_FINISHED,
+                payload={"task": task_id, "status": "FAILED"},
+            )
+        )
 
 
 @contextlib.asynccontextmanager
@@ -280,6 +294,8 @@ async def _run(
             counts.seen,
             refused,
         )
+        told = orjson.dumps({"task": task.id, "status": "SUCCEEDED"}).decode()
+        await main.execute(TELL, task.tenant_id, task.tenant_path, TASK_FINISHED, told)
 
 
 async def _catalogue(connection: asyncpg.Connection[Any]) -> Catalogue:

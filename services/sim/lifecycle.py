@@ -12,6 +12,7 @@ from models.sim import SimCard, SimStatus, SimStatusChange
 from services.refusal import Refusal
 from services.runtime import Work
 from services.sim.selection import Selection, locked_cards
+from services.webhook.events import STATUS_CHANGED, cards_changed
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ async def change_status(work: Work, selection: Selection, action: str, reason: s
     await work.session.execute(
         update(SimCard).where(SimCard.id.in_(keys)).values(**values).execution_options(synchronize_session=False)
     )
+    cards_changed(work, STATUS_CHANGED, cards, action=action, status=transition.target.name)
     return keys
 
 

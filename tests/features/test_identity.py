@@ -651,7 +651,7 @@ async def test_a_changed_role_holds_from_the_next_request_on(world: World) -> No
 
 ISSUE = """mutation($input: IssueApiKeyInput!) { issueApiKey(input: $input) {
     apiKey { id key name status expiresAt tenant { id } } secret errors { code field } } }"""
-ROTATE = "mutation($id: ID!) { rotateApiKey(id: $id) { apiKey { id } secret errors { code } } }"
+ROTATE = "mutation($id: ID!) { rotateApiKey(id: $id, overlapHours: 0) { apiKey { id } secret errors { code } } }"
 END = "mutation($id: ID!) { revokeApiKey(id: $id) { apiKey { status } secret errors { code } } }"
 EXTEND = """mutation($input: ExtendApiKeyInput!) { extendApiKey(input: $input) {
     apiKey { expiresAt } secret errors { code } } }"""

@@ -69,7 +69,7 @@ from tests.conftest import Template, _place, _running
 from tests.support.services import drop_database
 from tests.support.world import ACTORS, PARTNER_SECRET, World, mark_the_rest, sow
 
-MARK = re.compile(r"«([^»]*)»")
+MARK = re.compile(r"«([a-z-]+)»")
 GLOBAL_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{16}\b")
 PUBLISHED = "data_package"
 """The platform publishes it to everybody."""
@@ -200,6 +200,7 @@ class Marked:
         grants, tenant = self.grants(caller), self.world.tenants[caller.tenant]
         account = next((r["id"] for r in self.rows["staff_account"] if r["login"] == caller.name), None)
         person = self.world.end_users[caller.tenant].id if caller.kind is PrincipalKind.END_USER else None
+        key = self.world.api_keys[caller.tenant].id if caller.kind is PrincipalKind.API_KEY else None
         found = set()
         for row in self.rows[registry.by_prefix[prefix].table.name]:
             name = row["kind"].title() if prefix == "ten" else entity
@@ -211,13 +212,14 @@ class Marked:
                 "lgr": lambda r: r["account_id"] == account,
                 "eus": lambda r: r["id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
+                "key": lambda r: r["id"] == key,
             }
             opens: dict[str, bool] = {
                 Scope.ALL: True,
                 Scope.SUBTREE: person is None and path.startswith(tenant.path),
                 Scope.TENANT: person is None and owner == tenant.id,
                 Scope.ANCESTORS: tenant.path.startswith(path),
-                Scope.SELF: prefix in mine and (account or person) is not None and mine[prefix](row),
+                Scope.SELF: prefix in mine and (account or person or key) is not None and mine[prefix](row),
             }
             if any(opens[scope] for scope in grants.reach_of(name, "id", Act.READ) or ()):
                 found.add(encode_id(prefix, row["id"]))
@@ -380,6 +382,7 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
+        "endpoint": "whe",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten")
@@ -709,6 +712,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         yield Attempt("updateTenant", text, {"input": {"id": target, "name": "Taken"}})
         text = "mutation($input: SetTenantStatusInput!) { setTenantStatus(input: $input) { errors { code } } }"
         yield Attempt("setTenantStatus", text, {"input": {"id": target, "status": "SUSPENDED"}})
+        text = "mutation($input: SetTenantRateLimitInput!) { setTenantRateLimit(input: $input) { errors { code } } }"
+        yield Attempt("setTenantRateLimit", text, {"input": {"id": target, "requestsPerMinute": 1}})
         text = "mutation($input: MoveTenantInput!) { moveTenant(input: $input) { errors { code } } }"
         yield Attempt("moveTenant", text, {"input": {"id": target, "parent": world.id(own)}})
     text = "mutation($input: BindSimEndUserInput!) { bindSimEndUser(input: $input) { simCard { id } errors { code } } }"
@@ -735,6 +740,22 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     yield Attempt("revokeApiKey", "mutation($id: ID!) { revokeApiKey(id: $id) { errors { code } } }", {"id": key})
     text = "mutation($input: ExtendApiKeyInput!) { extendApiKey(input: $input) { errors { code } } }"
     yield Attempt("extendApiKey", text, {"input": {"id": key, "validDays": 900}})
+    text = "mutation($input: RestrictApiKeyInput!) { restrictApiKey(input: $input) { errors { code } } }"
+    yield Attempt("restrictApiKey", text, {"input": {"id": key, "scopes": []}})
+    yield from _webhook_attempts(tenant, one("webhook_endpoint", "whe"), one("webhook_delivery", "whd"))
+
+
+def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Attempt]:
+    errors = "{ errors { code } }"
+    text = f"mutation($input: CreateWebhookEndpointInput!) {{ createWebhookEndpoint(input: $input) {errors} }}"
+    new = {"url": "https://192.0.2.1/hook", "events": ["SIM_ALLOCATED"]}
+    yield Attempt("createWebhookEndpoint", text, {"input": {**new, "tenant": tenant}})
+    text = f"mutation($input: UpdateWebhookEndpointInput!) {{ updateWebhookEndpoint(input: $input) {errors} }}"
+    yield Attempt("updateWebhookEndpoint", text, {"input": {"id": endpoint, "active": True}})
+    for name in ("deleteWebhookEndpoint", "rotateWebhookSecret", "pingWebhookEndpoint"):
+        yield Attempt(name, f"mutation($id: ID!) {{ {name}(endpoint: $id) {errors} }}", {"id": endpoint})
+    text = f"mutation($id: ID!) {{ redeliverWebhook(id: $id) {errors} }}"
+    yield Attempt("redeliverWebhook", text, {"id": delivery})
 
 
 CATALOGUE = {

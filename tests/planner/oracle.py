@@ -218,6 +218,8 @@ class Caller:
                 return row.id == person
             if table == "staff_account":
                 return row.id == me.account_id
+            if table == "api_key":
+                return row.id == me.api_key_id
             if table in ("login_session", "login_record"):
                 return me.account_id is not None and values["account_id"] == me.account_id
         if of_departments(scope) and me.path and path.startswith(me.path):
@@ -270,6 +272,8 @@ class Caller:
             "account": self.by_key(entity("StaffAccount"), me.account_id),
             "tenant": self.by_key(entity("Tenant"), me.tenant_id),
             "endUser": self.by_key(entity("EndUser"), me.end_user_id),
+            "apiKey": self.by_key(entity("ApiKey"), me.api_key_id),
+            "rateLimit": None,
             "door": me.door,
             "roles": list(me.roles),
             "permissions": sorted(f"{type_name}.{field}" for type_name, field, _ in self.grants.reach),
@@ -311,7 +315,7 @@ class Caller:
             return f"{value[:3]}****{value[-4:]}"
         if isinstance(value, Decimal):
             return str(value)
-        return value if value is None or isinstance(value, str | int | float | datetime) else str(value)
+        return value if value is None or isinstance(value, str | int | float | datetime | list) else str(value)
 
     def unmasked(self, row: Row, coordinate: str) -> bool:
         reach = self.reach(row.type, coordinate)

@@ -93,6 +93,9 @@ LIVE = {
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("Supplier", "hasApiKey"): lambda row, _: row["api_key_encrypted"] is not None,
+    ("ApiKey", "expiresSoon"): lambda row, _: (
+        row["status"] == "ACTIVE" and timedelta(0) < row["expires_at"] - datetime.now(UTC) <= timedelta(days=14)
+    ),
     ("ImportTask", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
     ("SimAllocation", "activatedAt"): lambda row, store: (
         store.by_key["sim_card"][row["sim_card_id"]]["activated_at"] if row["ended_at"] is None else None

@@ -66,11 +66,18 @@ from models.system import (
     TaskStatus,
 )
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantKind
+from models.webhook import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookStatus
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
-from server.doors import load_menus
-from services.identity import api_key_binding
-from services.permissions import install_template
+from server.doors import (
+    load_menus,
+)
+from services.api_keys import (
+    api_key_binding,
+)
+from services.permissions import (
+    install_template,
+)
 from tests.support.client import Client
 
 PASSWORD = "correct horse 42"
@@ -412,7 +419,23 @@ async def mark_the_rest(world: World) -> None:
                     ),
                 ]
             )
+            endpoint = WebhookEndpoint(
+                **owner,
+                url=f"https://192.0.2.1/{mark(name)}",
+                events=["SIM_ALLOCATED"],
+                secret_encrypted=b"",
+                status=WebhookStatus.DISABLED,
+            )
+            session.add(endpoint)
             await session.flush()
+            delivery = WebhookDelivery(
+                **owner, endpoint_id=endpoint.id, event_key=mark(name), event_type="ping", body="{}", attempt_limit=1
+            )
+            session.add(delivery)
+            await session.flush()
+            session.add(
+                WebhookAttempt(**owner, delivery_id=delivery.id, at=datetime.now(UTC), duration_ms=1, answer=mark(name))
+            )
             session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
             menu = MenuItem(**owner, template_id=template.id, kind=MenuKind.MENU, key="own", name=mark(name))
             session.add(menu)
