@@ -15,7 +15,7 @@ from tasks.settings import TaskSettings
 logs.configure()
 settings = TaskSettings()
 
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim"])
+app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim", "tasks.jobs"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -25,9 +25,11 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 3 * 3600},
     task_default_queue="trellis",
     timezone="UTC",
+    beat_scheduler="tasks.jobs:Scheduler",
     beat_schedule={
         "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
         "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
+        "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
     },
 )
 

@@ -11,7 +11,7 @@ from authz.session import Database
 from models.system import OutboxEvent
 from tasks.app import app, run, settings
 
-CONSUMERS = {"sim.enter": "tasks.sim.enter"}
+CONSUMERS = {"sim.enter": "tasks.sim.enter", "job.run": "tasks.jobs.execute"}
 BATCH = 200
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from authz.principal import system
 from models.system import OutboxEvent
 from server.app import Application
+from services.jobs.running import carry_out
 from services.sim.entering import enter
 
 
@@ -81,6 +82,9 @@ class Client:
                 await session.scalars(select(OutboxEvent).where(OutboxEvent.sent_at.is_(None)).order_by(OutboxEvent.id))
             )
         for event in events:
-            assert event.topic == "sim.enter"
-            await enter(runtime.database, runtime.files, event.payload["task"])
+            if event.topic == "job.run":
+                await carry_out(runtime.database, event.payload["runs"])
+            else:
+                assert event.topic == "sim.enter"
+                await enter(runtime.database, runtime.files, event.payload["task"])
         return len(events)
