@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 enum_type(
     MisfirePolicy,
-    "What becomes of runs that were missed by more than a minute: each is caught up at once (FIRE_NOW: the last hundred "
-    "at most), one stands for all (FIRE_ONCE), or none is (DISCARD).",
+    "What becomes of runs that were missed by more than a minute: each is caught up at once (FIRE_NOW: the last "
+    "hundred at most), one stands for all (FIRE_ONCE), or none is (DISCARD).",
 )
 enum_type(JobConcurrency, "Whether a run may begin while another of the same job is going; FORBID skips it.")
 enum_type(JobStatus, "Whether a job runs by its schedule.")

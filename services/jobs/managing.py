@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -116,7 +117,7 @@ async def _kept(work: Work, job: ScheduledJob) -> None:
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name", limit=NAME_LIMIT),
         "group": lambda v: validation.text(v, "group", limit=NAME_LIMIT),
         "cron_expression": lambda v: cron.checked(v, "cronExpression"),

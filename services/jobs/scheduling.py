@@ -68,9 +68,11 @@ def due_of(job: ScheduledJob, time_zone: str, now: datetime) -> Due:
     missed = [time for time in times if now - time > MISSED_AFTER]
     if job.misfire_policy is MisfirePolicy.FIRE_NOW:
         return Due(on_time, missed, *((first, LEFT_OUT) if left_out else ()))
-    if job.misfire_policy is MisfirePolicy.FIRE_ONCE:
-        return Due(on_time[-1:], [] if on_time else missed[-1:]) if missed else Due(on_time, [])
-    return Due(on_time, [], *((first, DISCARDED) if missed else ()))
+    if job.misfire_policy is MisfirePolicy.DISCARD:
+        return Due(on_time, [], *((first, DISCARDED) if missed else ()))
+    if on_time and missed:
+        return Due(on_time[-1:], [])
+    return Due(on_time, missed[-1:])
 
 
 async def queue_due(database: Database, now: datetime) -> int:
@@ -109,9 +111,7 @@ def _sent(job: ScheduledJob, runs: list[int]) -> list[OutboxEvent]:
     """The events that send runs to the workers. Where only one may be going, one worker does them in turn."""
     together = [runs] if job.concurrency is JobConcurrency.FORBID else [[run] for run in runs]
     return [
-        OutboxEvent(
-            tenant_id=job.tenant_id, tenant_path=job.tenant_path, topic=RUN_TOPIC, payload={"runs": turn}
-        )
+        OutboxEvent(tenant_id=job.tenant_id, tenant_path=job.tenant_path, topic=RUN_TOPIC, payload={"runs": turn})
         for turn in together
         if turn
     ]

@@ -60,9 +60,7 @@ def checked(target_name: str, given: Sequence[tuple[str, int]]) -> dict[str, int
         if parameter.name not in arguments:
             raise Refusal("REQUIRED", "arguments")
         if not parameter.least <= arguments[parameter.name] <= parameter.most:
-            raise Refusal(
-                "OUT_OF_RANGE", "arguments", value=parameter.name, least=parameter.least, most=parameter.most
-            )
+            raise Refusal("OUT_OF_RANGE", "arguments", value=parameter.name, least=parameter.least, most=parameter.most)
     return arguments
 
 
