@@ -239,7 +239,7 @@ async def test_others_neither_see_nor_touch_jobs(world: World, caller: str) -> N
     for query, variables in (
         ("{ scheduledJobs(first: 1) { totalCount } }", {}),
         (ONE, {"id": id}),
-        (RUNS, {}),
+        (RUNS.replace("200", "50"), {}),
         (TARGETS, {}),
         (CREATE, {"input": job_input(name="Mine")}),
         (UPDATE, {"input": {"id": id, "name": "Mine"}}),
