@@ -51,7 +51,7 @@ class ScheduledJob(Timestamped, TenantOwned, Base):
     __tablename__ = "scheduled_job"
     __constraints__ = (
         UniqueConstraint("tenant_id", "job_group", "name"),
-        CheckConstraint("(status = 'NORMAL') = (next_run_at IS NOT NULL)", name="due_unless_paused"),
+        CheckConstraint("status = 'NORMAL' OR next_run_at IS NULL", name="paused_is_never_due"),
         Index("ix_scheduled_job_next_run_at", "next_run_at"),
     )
 

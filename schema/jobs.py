@@ -70,7 +70,7 @@ class ScheduledJob(Node):
     misfire_policy: MisfirePolicy
     concurrency: JobConcurrency
     status: JobStatus
-    next_run_at: datetime | None = column("When it is due next; null while it is paused.")
+    next_run_at: datetime | None = column("When it is due next; null while it is paused, or if that never comes.")
     remark: str | None
     created_at: datetime
     updated_at: datetime

@@ -11,8 +11,8 @@ from services import validation
 from services.refusal import Refusal
 
 FIELDS = 5
-YEARS = 10
-"""How far ahead a time is looked for: a 29th of February comes after eight years at the latest."""
+YEARS = 50
+"""How far ahead and back a time is looked for; a first Monday that is a 29th of February comes rarely."""
 
 
 def checked(expression: str, field: str) -> str:
@@ -23,17 +23,20 @@ def checked(expression: str, field: str) -> str:
     if len(parts) != FIELDS or any(part[0] in "hHrR" for part in parts):
         raise Refusal("INVALID_CRON", field, value=found)
     try:
-        next_after(found, "UTC", datetime.now(UTC))
-    except CroniterBadDateError:
-        raise Refusal("CRON_NEVER", field, value=found) from None
+        comes = next_after(found, "UTC", datetime.now(UTC))
     except CroniterError:
         raise Refusal("INVALID_CRON", field, value=found) from None
+    if comes is None:
+        raise Refusal("CRON_NEVER", field, value=found)
     return found
 
 
-def next_after(expression: str, time_zone: str, moment: datetime) -> datetime:
-    """The first time after the moment."""
-    found: datetime = _times(expression, time_zone, moment).get_next(datetime)
+def next_after(expression: str, time_zone: str, moment: datetime) -> datetime | None:
+    """The first time after the moment; None where none comes within ``YEARS``."""
+    try:
+        found: datetime = _times(expression, time_zone, moment).get_next(datetime)
+    except CroniterBadDateError:
+        return None
     return found.astimezone(UTC)
 
 
@@ -42,7 +45,10 @@ def last_until(expression: str, time_zone: str, after: datetime, until: datetime
     times = _times(expression, time_zone, until + timedelta(seconds=1))
     found: list[datetime] = []
     while len(found) < limit:
-        time = times.get_prev(datetime).astimezone(UTC)
+        try:
+            time = times.get_prev(datetime).astimezone(UTC)
+        except CroniterBadDateError:
+            break
         if time <= after:
             break
         if time <= until:

@@ -103,7 +103,10 @@ async def clear_runs(work: Work, *, job_id: int | None, older_than_days: int) ->
 
 
 def _next(job: ScheduledJob, tenant: Tenant) -> datetime:
-    return cron.next_after(job.cron_expression, tenant.time_zone, datetime.now(UTC))
+    found = cron.next_after(job.cron_expression, tenant.time_zone, datetime.now(UTC))
+    if found is None:
+        raise Refusal("CRON_NEVER", "cronExpression", value=job.cron_expression)
+    return found
 
 
 async def _tenant_of(work: Work, job: ScheduledJob) -> Tenant:

@@ -298,11 +298,30 @@ def test_looking_back_finds_the_times_that_looking_ahead_does(expression: str, z
     start, end = around - timedelta(hours=30), around + timedelta(hours=30)
     ahead = []
     time = cron.next_after(expression, zone, start)
-    while time <= end:
+    while time is not None and time <= end:
         ahead.append(time)
         time = cron.next_after(expression, zone, time)
     assert cron.last_until(expression, zone, start, end, 10_000) == ahead
     assert cron.last_until(expression, zone, start, end, 3) == ahead[-3:]
+
+
+@pytest.mark.feature("S1-26")
+async def test_a_job_whose_time_comes_no_more_stops_no_other(world: World) -> None:
+    """Stored as an expression was that still had times when it was let in."""
+    rare, other = [(await create(world, name=name))["id"] for name in ("Rare", "Other")]
+    await world.sql("UPDATE scheduled_job SET cron_expression = '0 0 30 2 *' WHERE id = $1", key(rare))
+    for id in (rare, other):
+        await due_at(world, id, NOON)
+    assert await queue_due(database_of(world), NOON) == 2
+    rows = await world.sql("SELECT status, next_run_at FROM scheduled_job WHERE id = ANY ($1) ORDER BY id",
+                           [key(rare), key(other)])  # fmt: skip
+    assert [tuple(row) for row in rows] == [("NORMAL", None), ("NORMAL", NOON + timedelta(hours=7))]
+    assert [await told(world, id) for id in (rare, other)] == [[("SCHEDULE", "QUEUED", at(NOON))]] * 2
+    await world.client.work_off()
+    assert [(await told(world, id))[0][1] for id in (rare, other)] == ["SUCCEEDED", "SUCCEEDED"]
+    await world.data("operations", PAUSE, {"id": rare})
+    [payload] = (await world.data("operations", RESUME, {"id": rare})).values()
+    assert payload == {"scheduledJob": None, "errors": [{"code": "CRON_NEVER", "field": "cronExpression"}]}
 
 
 # -- runs that were missed ----------------------------------------------------------------------------------------
