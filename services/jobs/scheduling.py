@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
+from sqlalchemy.orm.attributes import flag_modified
 
 from authz.principal import system
 from authz.session import Database
@@ -95,6 +96,8 @@ async def queue_due(database: Database, now: datetime) -> int:
             if due.given_up is not None:
                 session.add(_given_up(job, due, now))
             job.next_run_at = cron.next_after(job.cron_expression, time_zone, now)
+            # the time of the last change is that of a person's, not of a run
+            flag_modified(job, "updated_at")
             await session.flush()
             session.add_all(_sent(job, [run.id for run in runs]))
             count += len(runs)
