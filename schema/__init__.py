@@ -1,5 +1,5 @@
 """What the graph says: types, inputs and enumerations, one file per domain. Nouns only."""
 
-from schema import catalog, identity, organisation, permissions, sim, system, tenancy, webhook
+from schema import catalog, identity, jobs, organisation, permissions, sim, system, tenancy, webhook
 
-__all__ = ["catalog", "identity", "organisation", "permissions", "sim", "system", "tenancy", "webhook"]
+__all__ = ["catalog", "identity", "jobs", "organisation", "permissions", "sim", "system", "tenancy", "webhook"]

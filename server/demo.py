@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from sqlalchemy import select, text
@@ -16,11 +17,17 @@ from authz.principal import ROOT_PATH, system
 from authz.session import Database
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, PackagePeriod, Supplier, SupplierType
 from models.identity import Department, EndUser, RoleAssignment, StaffAccount
+from models.jobs import JobConcurrency, MisfirePolicy, ScheduledJob
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
 from server.doors import load_menus
 from server.settings import Settings
 from services.identity import hash_password
-from services.permissions import install_template
+from services.jobs import (
+    cron,
+)
+from services.permissions import (
+    install_template,
+)
 from services.tenancy import path_code
 
 CARDS = 3_000
@@ -40,6 +47,14 @@ PACKAGES = [
     "CT-Q-1G",
 ]
 CARRIER_CODES = {"CM": Carrier.CMCC, "CU": Carrier.CUCC, "CT": Carrier.CTCC}
+
+JOBS = (
+    ("Clear the job log", "clearJobRuns", 90, "10 3 * * *"),
+    ("Clear kept results", "clearIdempotentResults", 30, "20 3 * * *"),
+    ("Clear sent events", "clearSentEvents", 7, "30 3 * * *"),
+    ("Clear ended sessions", "clearEndedSessions", 90, "40 3 * * *"),
+)
+"""Name, target, days that are kept, cron expression."""
 
 CARD_ROWS = """
 INSERT INTO sim_card (tenant_id, tenant_path, iccid, imsi, msisdn, carrier, sim_type, entry_mode, status, apn,
@@ -138,6 +153,7 @@ async def _fill(session: AsyncSession) -> list[DemoLogin]:
                 outlet_type=OutletType.CONVENIENCE_STORE,
             ),
             EndUser(tenant_id=north.id, tenant_path=north.path, name="Demo User", phone="13800000001"),
+            *_jobs(platform),
         ]
     )
     logins = []
@@ -149,6 +165,23 @@ async def _fill(session: AsyncSession) -> list[DemoLogin]:
     await session.execute(text(CARD_ROWS), {"cards": CARDS})
     await session.execute(text(HOLDINGS))
     return logins
+
+
+def _jobs(platform: Tenant) -> list[ScheduledJob]:
+    return [
+        ScheduledJob(
+            tenant_id=platform.id,
+            tenant_path=platform.path,
+            name=name,
+            invoke_target=target,
+            arguments={"olderThanDays": days},
+            cron_expression=expression,
+            misfire_policy=MisfirePolicy.FIRE_ONCE,
+            concurrency=JobConcurrency.FORBID,
+            next_run_at=cron.next_after(expression, platform.time_zone, datetime.now(UTC)),
+        )
+        for name, target, days, expression in JOBS
+    ]
 
 
 def _agent(name: str, level: int) -> Agent:

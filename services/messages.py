@@ -82,6 +82,33 @@ MESSAGES: dict[str, dict[str, str]] = {
         "en": "Wait until one of your tasks is done.",
         "zh": "请等待已有任务完成。",
     },
+    "INVALID_CRON": {
+        "en": "{value} is not a cron expression of five fields.",
+        "zh": "{value} 不是有效的五段 cron 表达式。",
+    },
+    "CRON_NEVER": {"en": "The time {value} never comes.", "zh": "{value} 所示的时间永远不会到来。"},
+    "UNKNOWN_TARGET": {"en": "{value} is not something that a job may do.", "zh": "{value} 不是允许的调用目标。"},
+    "OUT_OF_RANGE": {
+        "en": "{value} must be from {least} to {most}.",
+        "zh": "{value} 必须在 {least} 到 {most} 之间。",
+    },
+    # what a job may do
+    "TARGET_CLEAR_JOB_RUNS": {
+        "en": "Removes ended runs from the log of jobs.",
+        "zh": "清除已结束的任务日志。",
+    },
+    "TARGET_CLEAR_IDEMPOTENT_RESULTS": {
+        "en": "Removes the kept results of mutations, which a repeat would be given.",
+        "zh": "清除为重复请求保存的结果。",
+    },
+    "TARGET_CLEAR_SENT_EVENTS": {
+        "en": "Removes events that have been sent to the workers.",
+        "zh": "清除已发送的事件。",
+    },
+    "TARGET_CLEAR_ENDED_SESSIONS": {
+        "en": "Removes logins that have expired or were ended.",
+        "zh": "清除已过期或已结束的登录会话。",
+    },
     # rows of an import
     "ICCID_MISSING": {"en": "The ICCID is missing.", "zh": "缺少 ICCID。"},
     "NUMBER_LOST_PRECISION": {

@@ -18,6 +18,7 @@ settings = TaskSettings()
 app = Celery(
     "trellis", broker=settings.redis_url, include=["tasks.identity", "tasks.outbox", "tasks.sim", "tasks.webhook"]
 )
+app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim", "tasks.jobs"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -27,12 +28,14 @@ app.conf.update(
     broker_transport_options={"visibility_timeout": 3 * 3600},
     task_default_queue="trellis",
     timezone="UTC",
+    beat_scheduler="tasks.jobs:Scheduler",
     beat_schedule={
         "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
         "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
         "tell of keys about to end": {"task": "tasks.identity.tell_of_expiring", "schedule": 3600.0},
         # one that nobody had time for is left out: the next does its work
         "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},
+        "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
     },
 )
 

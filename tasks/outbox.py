@@ -14,7 +14,7 @@ from models.system import OutboxEvent
 from services.webhook.events import CATALOGUE, fan_out
 from tasks.app import app, run, settings
 
-CONSUMERS = {"sim.enter": "tasks.sim.enter"}
+CONSUMERS = {"sim.enter": "tasks.sim.enter", "job.run": "tasks.jobs.execute"}
 BATCH = 200
 
 

@@ -354,6 +354,8 @@ PROVED = {
     "simCards": "S0-09",
     "importTasks": "S0-05",
     "endUsers": "S0-40",
+    "scheduledJobs": "S1-26",
+    "jobRuns": "S1-27",
 }
 ABSENT: dict[str, Any] = {
     "ID": "",

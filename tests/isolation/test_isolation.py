@@ -760,9 +760,10 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
 
 CATALOGUE = {
     "createSimCard", "createSimCardRange", "createDataPackage", "updateDataPackage", "setDataPackageStatus",
-    "updateSupplier", "updateOutlet",
+    "updateSupplier", "updateOutlet", "updateScheduledJob", "deleteScheduledJob", "pauseScheduledJob",
+    "resumeScheduledJob", "runScheduledJob", "clearJobRuns",
 }  # fmt: skip
-"""What takes ids of the platform's own catalogue; only the platform's staff may call it."""
+"""What takes ids of the platform's own catalogue or jobs; only the platform's staff may call it."""
 
 
 def test_every_mutation_that_takes_an_id_is_attempted(marked: Marked) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from authz.principal import system
 from models.system import OutboxEvent
 from server.app import Application
+from services.jobs.running import carry_out
 from services.sim.entering import enter
 from services.webhook.events import CATALOGUE
 
@@ -89,6 +90,9 @@ class Client:
                 )
             )
         for event in events:
-            assert event.topic == "sim.enter"
-            await enter(runtime.database, runtime.files, event.payload["task"])
+            if event.topic == "job.run":
+                await carry_out(runtime.database, event.payload["runs"])
+            else:
+                assert event.topic == "sim.enter"
+                await enter(runtime.database, runtime.files, event.payload["task"])
         return len(events)

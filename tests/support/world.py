@@ -33,6 +33,15 @@ from models.identity import (
     RolePolicy,
     StaffAccount,
 )
+from models.jobs import (
+    JobConcurrency,
+    JobRun,
+    JobRunStatus,
+    JobStatus,
+    JobTrigger,
+    MisfirePolicy,
+    ScheduledJob,
+)
 from models.permissions import (
     MenuItem,
     MenuKind,
@@ -91,6 +100,8 @@ STATUSES = (
     SimStatus.ACTIVE,
 )
 PARTNER_SECRET = "the partner's secret"
+FAR_AHEAD = datetime(2099, 1, 1, tzinfo=UTC)
+"""When the world's own jobs are due: never in a test."""
 
 
 @cache
@@ -273,11 +284,24 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
         failed=1,
         error_message=mark(name),
     )
+    job = ScheduledJob(
+        **owner,
+        name=f"Job {mark(name)}",
+        invoke_target="clearSentEvents",
+        arguments={"olderThanDays": 30},
+        cron_expression="0 3 * * *",
+        misfire_policy=MisfirePolicy.DISCARD,
+        concurrency=JobConcurrency.FORBID,
+        status=JobStatus.PAUSED if tenant.id % 3 == 0 else JobStatus.NORMAL,
+        next_run_at=None if tenant.id % 3 == 0 else FAR_AHEAD + timedelta(days=tenant.id),
+        remark=mark(name),
+    )
     session.add_all(
         [
             person,
             api_key,
             task,
+            job,
             Department(**owner, name=f"Department {mark(name)}"),
             LoginRecord(
                 **owner,
@@ -289,6 +313,20 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
         ]
     )
     await session.flush()
+    session.add(
+        JobRun(
+            **owner,
+            job_id=job.id,
+            job_name=job.name,
+            group=job.group,
+            invoke_target=job.invoke_target,
+            arguments=job.arguments,
+            trigger=JobTrigger.SCHEDULE,
+            status=JobRunStatus.SKIPPED,
+            finished_at=datetime.now(UTC),
+            message=mark(name),
+        )
+    )
     session.add(
         TaskRefusal(**owner, task_id=task.id, row_number=2, column="ICCID", value=mark(name), code="CHECK_DIGIT")
     )
