@@ -21,6 +21,7 @@ from authz.principal import Shape
 from authz.scopes import Reach, Scope
 from models.base import Personal, Published, TenantOwned, Widespread
 from models.identity import EndUser, LoginRecord, LoginSession, StaffAccount
+from models.notifications import Notification, NotificationOptOut
 from models.tenancy import Tenant
 
 
@@ -78,7 +79,7 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("end_user_id"))
     if issubclass(model, StaffAccount):
         owns.append(table.c.id == bind("account_id"))
-    if issubclass(model, LoginSession | LoginRecord):
+    if issubclass(model, LoginSession | LoginRecord | Notification | NotificationOptOut):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)
 

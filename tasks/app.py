@@ -15,7 +15,7 @@ from tasks.settings import TaskSettings
 logs.configure()
 settings = TaskSettings()
 
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim"])
+app = Celery("trellis", broker=settings.redis_url, include=["tasks.notifications", "tasks.outbox", "tasks.sim"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -28,6 +28,8 @@ app.conf.update(
     beat_schedule={
         "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
         "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
+        "send notifications that are due": {"task": "tasks.notifications.sweep", "schedule": 15.0},
+        "tell of expiring keys": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},
     },
 )
 

@@ -11,7 +11,12 @@ from authz.session import Database
 from models.system import OutboxEvent
 from tasks.app import app, run, settings
 
-CONSUMERS = {"sim.enter": "tasks.sim.enter"}
+CONSUMERS = {
+    "sim.enter": "tasks.sim.enter",
+    "notification.send": "tasks.notifications.send",
+    "task.finished": "tasks.notifications.task_finished",
+    "account.password_reset": "tasks.notifications.password_reset",
+}
 BATCH = 200
 
 

@@ -25,7 +25,7 @@ from authz.session import Database
 from models.catalog import Carrier
 from models.security import PATH_SETTING
 from models.sim import SimEntryMode, SimType
-from models.system import StoredFile, Task, TaskKind, TaskStatus
+from models.system import OutboxEvent, StoredFile, Task, TaskKind, TaskStatus
 from services.files import FileStore
 from services.messages import render
 from services.sim import numbers
@@ -117,6 +117,10 @@ INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_na
 SELECT $1, $2, $3, row_number, CASE at {REFUSED_HEADING} END, CASE at {REFUSED_VALUE} END, refusal
 FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
 """  # noqa: S608 - our own column names
+TOLD = """
+INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
+VALUES ($1, $2, gen_random_uuid(), 'task.finished', jsonb_build_object('task', $3::bigint))
+"""
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
 
@@ -218,6 +222,11 @@ async def _fail(database: Database, owner: Principal, task_id: int, code: str, m
                 finished_at=datetime.now(UTC),
             )
         )
+        session.add(
+            OutboxEvent(
+                tenant_id=owner.tenant_id, tenant_path=owner.path, topic="task.finished", payload={"task": task_id}
+            )
+        )
 
 
 @contextlib.asynccontextmanager
@@ -280,6 +289,7 @@ async def _run(
             counts.seen,
             refused,
         )
+        await main.execute(TOLD, task.tenant_id, task.tenant_path, task.id)
 
 
 async def _catalogue(connection: asyncpg.Connection[Any]) -> Catalogue:

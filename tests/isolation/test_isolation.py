@@ -209,6 +209,8 @@ class Marked:
                 "acc": lambda r: r["id"] == account,
                 "ses": lambda r: r["account_id"] == account,
                 "lgr": lambda r: r["account_id"] == account,
+                "ntf": lambda r: r["account_id"] == account,
+                "nto": lambda r: r["account_id"] == account,
                 "eus": lambda r: r["id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
             }
@@ -627,8 +629,8 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
     marked.check(caller, await marked.ask(caller, text), text)
 
 
-HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword"}
-"""What takes no id, and ends the caller's own session or begins one."""
+HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword", "requestPasswordReset", "resetPassword"}
+"""What takes no id, and ends the caller's own session, begins one, or leads to one."""
 
 
 @every([caller for caller in CUSTOMERS if caller.kind is not PrincipalKind.END_USER])
@@ -735,6 +737,10 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     yield Attempt("revokeApiKey", "mutation($id: ID!) { revokeApiKey(id: $id) { errors { code } } }", {"id": key})
     text = "mutation($input: ExtendApiKeyInput!) { extendApiKey(input: $input) { errors { code } } }"
     yield Attempt("extendApiKey", text, {"input": {"id": key, "validDays": 900}})
+    text = "mutation($id: ID!) { removeNotificationTemplate(id: $id) { errors { code } } }"
+    yield Attempt("removeNotificationTemplate", text, {"id": one("notification_template", "ntt")})
+    text = "mutation($ids: [ID!]!) { markNotificationsRead(ids: $ids) { notifications { id } errors { code } } }"
+    yield Attempt("markNotificationsRead", text, {"ids": [one("notification", "ntf")]})
 
 
 CATALOGUE = {
