@@ -93,9 +93,9 @@ class Mail:
         written["Date"] = format_datetime(datetime.now(UTC))
         domain = parseaddr(self._settings.sender)[1].rpartition("@")[2]
         written["Message-ID"] = f"<{message.reference}@{domain}>"
-        written["Content-Language"] = message.language
         written["Auto-Submitted"] = "auto-generated"
         written.set_content(message.body)
+        written["Content-Language"] = message.language
         return written
 
     def _tls(self) -> ssl.SSLContext | None:
