@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
 from authz.session import Database
@@ -59,18 +60,8 @@ async def deliver(database: Database, post: Post, notification_id: int) -> None:
             _give_up(notification, "EXPIRED: It came too late to be of use.")
             return
         notification.attempts += 1
-        parameters = {**notification.parameters, **_secrets(post.keys, notification)}
-        text = (await wording(session, notification)).filled(parameters)
-        message = Message(
-            reference=f"notification-{notification.id}",
-            address=notification.address or "",
-            language=notification.language.value,
-            subject=text.subject,
-            body=text.body,
-            provider_template=text.provider_template,
-            parameters=parameters,
-        )
         try:
+            message = await _message(session, post.keys, notification)
             if notification.channel is not NotificationChannel.IN_APP:
                 await post.messengers[notification.channel].send(message)
         except GatewayError as error:
@@ -81,8 +72,22 @@ async def deliver(database: Database, post: Post, notification_id: int) -> None:
         else:
             notification.state, notification.sent_at = NotificationState.SENT, datetime.now(UTC)
             notification.last_error, notification.secrets_encrypted = None, None
-            notification.subject = text.subject
-            notification.body = None if KINDS[notification.kind].secrets else text.body
+            notification.subject = message.subject
+            notification.body = None if KINDS[notification.kind].secrets else message.body
+
+
+async def _message(session: AsyncSession, keys: Keys, notification: Notification) -> Message:
+    parameters = {**notification.parameters, **_secrets(keys, notification)}
+    text = (await wording(session, notification)).filled(parameters)
+    return Message(
+        reference=f"notification-{notification.id}",
+        address=notification.address or "",
+        language=notification.language.value,
+        subject=text.subject,
+        body=text.body,
+        provider_template=text.provider_template,
+        parameters=parameters,
+    )
 
 
 def _secrets(keys: Keys, notification: Notification) -> dict[str, str]:

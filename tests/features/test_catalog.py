@@ -354,6 +354,7 @@ PROVED = {
     "simCards": "S0-09",
     "importTasks": "S0-05",
     "endUsers": "S0-40",
+    "notifications": "S0-35",
 }
 ABSENT: dict[str, Any] = {
     "ID": "",

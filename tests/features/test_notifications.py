@@ -1,4 +1,4 @@
-"""Notifications from the event to the mailbox, and a forgotten password: real SMTP, real queues, as people meet them."""
+"""Notifications from the event to the mailbox, and a forgotten password: over real SMTP, as people meet them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from celery import Celery
 from pydantic import SecretStr
 
 from authz.principal import system
@@ -175,6 +176,21 @@ async def test_a_customer_that_receives_cards_gets_a_mail_in_its_language(
         assert node == expected | full, caller
     for neighbour in ("south", "acme", "north-east"):
         assert await seen(world, neighbour, "sim.allocated") == []
+
+
+@pytest.mark.feature("S0-35")
+async def test_a_customers_language_is_chosen_with_its_profile(world: World) -> None:
+    create = """mutation($input: CreateEnterpriseInput!) { createEnterprise(input: $input) {
+        tenant { id language } errors { code } } }"""
+    update = "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { language } } }"
+    made = {}
+    for language in (None, "EN"):
+        profile = {"name": f"Harbour {language}"} | ({"language": language} if language else {})
+        payload = (await world.data("sales", create, {"input": {"profile": profile}}))["createEnterprise"]
+        made[language] = payload["tenant"]["language"]
+    assert made == {None: "ZH_CN", "EN": "EN"}
+    input = {"id": payload["tenant"]["id"], "language": "ZH_TW"}
+    assert (await world.data("sales", update, {"input": input}))["updateTenant"] == {"tenant": {"language": "ZH_TW"}}
 
 
 @pytest.mark.feature("S0-35")
@@ -537,16 +553,9 @@ async def test_two_workers_with_one_message_send_it_once(world: World, box: Mail
     assert [(row["state"], row["attempts"]) for row in await stored(world)] == [("SENT", 1)] * 5
 
 
-WORKER = "import sys; from tasks.notifications import send; send(int(sys.argv[1]))"
-
-
-@pytest.mark.feature("S0-35")
-async def test_a_worker_killed_between_sending_and_marking_loses_nothing(
-    world: World, box: Mailbox, place: Place
-) -> None:
-    """The mail arrives twice, recognisable by its Message-ID; the other way round it might not arrive."""
-    [key] = await told(world)
-    environment = {
+def environment(place: Place, box: Mailbox) -> dict[str, str]:
+    """What a worker process is told."""
+    return {
         **os.environ,
         "TRELLIS_STATE_DIR": str(place.settings.state_dir),
         "TRELLIS_DATABASE_URL": place.settings.database_url,
@@ -557,8 +566,21 @@ async def test_a_worker_killed_between_sending_and_marking_loses_nothing(
         "TRELLIS_MAIL_SECURITY": "none",
         "TRELLIS_MAIL_SENDER": SENDER,
     }
+
+
+WORKER = "import sys; from tasks.notifications import send; send(int(sys.argv[1]))"
+
+
+@pytest.mark.feature("S0-35")
+async def test_a_worker_killed_between_sending_and_marking_loses_nothing(
+    world: World, box: Mailbox, place: Place
+) -> None:
+    """The mail arrives twice, recognisable by its Message-ID; the other way round it might not arrive."""
+    [key] = await told(world)
     box.silent = True
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(key)], cwd=PROJECT, env=environment)
+    worker = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", WORKER, str(key)], cwd=PROJECT, env=environment(place, box)
+    )
     try:
         async with asyncio.timeout(30):
             while not box.mails:  # noqa: ASYNC110
@@ -570,7 +592,9 @@ async def test_a_worker_killed_between_sending_and_marking_loses_nothing(
         worker.send_signal(signal.SIGKILL)
         worker.wait(10)
     async with asyncio.timeout(10):
-        while await world.sql("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"):
+        while await world.sql(  # noqa: ASYNC110
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+        ):
             await asyncio.sleep(0.05)
     [row] = await stored(world, f"id = {key}")
     assert (row["state"], row["attempts"]) == ("QUEUED", 0)
@@ -663,7 +687,7 @@ async def test_what_keeps_accounts_safe_cannot_be_declined(world: World) -> None
 
 
 async def test_a_kind_is_told_with_all_of_its_parameters_and_no_others(world: World) -> None:
-    with pytest.raises(ValueError, match="sim.allocated has the placeholders"):
+    with pytest.raises(ValueError, match="has the placeholders"):
         await told(world, parameters={"tenant": "North"})
 
 
@@ -852,6 +876,37 @@ async def test_a_forgotten_password_is_set_anew_with_a_code_from_the_mail(
     assert (asked["state"], asked["secrets_encrypted"], asked["body"]) == ("SENT", None, None)
     [node] = await seen(world, "admin", "account.password_reset")
     assert (node["subject"], node["body"]) == ("重置密码验证码", None)
+
+
+@pytest.mark.feature("S0-35", "S1-73", "S1-75")
+@pytest.mark.timeout(120)
+async def test_a_celery_worker_brings_the_code_and_the_other_news(world: World, box: Mailbox, place: Place) -> None:
+    """From the outbox over the queue to the mailbox, with nothing of the test in between."""
+    await address(world, "north", "north@customer.example")
+    await hand_down(world)
+    await forgot(world, "south")
+    command = ("-m", "celery", "-A", "tasks.app", "worker", "--concurrency", "1", "--loglevel", "ERROR")
+    worker = subprocess.Popen([sys.executable, *command], cwd=PROJECT, env=environment(place, box))  # noqa: ASYNC220
+    broker = Celery(broker=place.settings.redis_url)
+    try:
+        async with asyncio.timeout(90):
+            while len(box.mails) < 2:
+                for task in (
+                    "tasks.outbox.relay",
+                    "tasks.notifications.sweep",
+                    "tasks.notifications.api_keys_expiring",
+                ):
+                    broker.send_task(task, queue="trellis", ignore_result=True)
+                await asyncio.sleep(1)
+    finally:
+        broker.close()
+        worker.terminate()
+        await asyncio.to_thread(worker.wait, 20)
+    by_address = {mail["To"]: number for number, mail in enumerate(box.mails)}
+    assert set(by_address) == {"north@customer.example", "south@example.com"}
+    code = re.search(r"\b[0-9]{6}\b", box.text(by_address["south@example.com"]))
+    assert code is not None
+    assert await reset(world, "south", code[0]) == DONE
 
 
 @pytest.mark.feature("S1-75")
