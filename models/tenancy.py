@@ -27,6 +27,14 @@ class TenantStatus(enum.Enum):
     CLOSED = "CLOSED"
 
 
+class Language(enum.Enum):
+    """A language that people are written to in; its value is the BCP 47 tag."""
+
+    ZH_CN = "zh-CN"
+    ZH_TW = "zh-TW"
+    EN = "en"
+
+
 class Tenant(Timestamped, Base):
     """A company in the tree: the platform at its root, its customers and their agents below (S0-34)."""
 
@@ -44,6 +52,9 @@ class Tenant(Timestamped, Base):
     email: Mapped[str | None]
     time_zone: Mapped[str] = mapped_column(default="Asia/Shanghai")
     currency: Mapped[str] = mapped_column(default="CNY")
+    language: Mapped[Language] = mapped_column(
+        stored_enum(Language), default=Language.ZH_CN, server_default=Language.ZH_CN.name
+    )
     remark: Mapped[str | None]
     requests_per_minute: Mapped[int | None]
 

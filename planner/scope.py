@@ -29,6 +29,10 @@ from models.identity import (
     RoleAssignment,
     StaffAccount,
 )
+from models.notifications import (
+    Notification,
+    NotificationOptOut,
+)
 from models.tenancy import Tenant
 
 
@@ -90,6 +94,7 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
     if issubclass(model, ApiKey):
         owns.append(table.c.id == bind("api_key_id"))
     if issubclass(model, LoginSession | LoginRecord):
+    if issubclass(model, LoginSession | LoginRecord | Notification | NotificationOptOut):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)
 

@@ -1,5 +1,16 @@
 """What the graph says: types, inputs and enumerations, one file per domain. Nouns only."""
 
-from schema import catalog, identity, jobs, organisation, permissions, sim, system, tenancy, webhook
+from schema import catalog, identity, jobs, notifications, organisation, permissions, sim, system, tenancy, webhook
 
-__all__ = ["catalog", "identity", "jobs", "organisation", "permissions", "sim", "system", "tenancy", "webhook"]
+__all__ = [
+    "catalog",
+    "identity",
+    "jobs",
+    "notifications",
+    "organisation",
+    "permissions",
+    "sim",
+    "system",
+    "tenancy",
+    "webhook",
+]

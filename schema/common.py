@@ -1,8 +1,11 @@
-"""What every payload has in common."""
+"""What every payload has in common, and what several domains speak of."""
 
 from __future__ import annotations
 
-from planner.mapping import value
+from models.tenancy import Language
+from planner.mapping import enum_type, value
+
+enum_type(Language, "A language that people are written to in.")
 
 
 @value

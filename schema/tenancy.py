@@ -11,7 +11,7 @@ import strawberry
 import models.identity
 import models.sim
 import models.tenancy as stored
-from models.tenancy import TenantKind, TenantStatus
+from models.tenancy import Language, TenantKind, TenantStatus
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
 
@@ -38,6 +38,7 @@ class Tenant(Node):
     email: str | None = column("Where notices go.")
     time_zone: str = column("An IANA name.")
     currency: str = column("An ISO 4217 code.")
+    language: Language = column("In which it and its staff are written to (S0-35).")
     remark: str | None
     requests_per_minute: int | None = column(
         "How many requests its staff and keys may send together; null: no limit above each caller's own."
@@ -82,6 +83,7 @@ class TenantProfileInput:
     phone: str | None = None
     email: str | None = None
     time_zone: str | None = None
+    language: Language | None = None
     remark: str | None = None
 
 
@@ -123,6 +125,7 @@ class UpdateTenantInput:
     contact_name: str | None = None
     phone: str | None = None
     email: str | None = None
+    language: Language | None = None
     remark: str | None = None
 
 

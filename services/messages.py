@@ -22,6 +22,21 @@ MESSAGES: dict[str, dict[str, str]] = {
         "zh": "密码错误次数过多，请于 {until} 后重试。",
     },
     "TOO_MANY_ATTEMPTS": {"en": "Too many attempts. Try again later.", "zh": "尝试次数过多，请稍后再试。"},
+    "WRONG_CODE": {
+        "en": "The code is wrong or no longer valid. Ask for a new one.",
+        "zh": "验证码错误或已失效，请重新获取。",
+    },
+    "NOT_POSSIBLE_HERE": {"en": "This is not possible here.", "zh": "此入口不支持该操作。"},
+    "UNKNOWN_NOTIFICATION": {"en": "{value} is not a kind of notification.", "zh": "{value} 不是通知类型。"},
+    "UNKNOWN_PLACEHOLDER": {
+        "en": "{value} is not a placeholder here. There are: {known}.",
+        "zh": "{value} 不是可用的占位符，可用：{known}。",
+    },
+    "MISSING_PLACEHOLDER": {"en": "The text must hold {{{value}}}.", "zh": "正文必须包含 {{{value}}}。"},
+    "SECURITY_NOTIFICATION": {
+        "en": "This notification keeps accounts safe and cannot be declined or reworded here.",
+        "zh": "该通知关系账号安全，不能在此退订或修改。",
+    },
     "SESSION_ENDED": {"en": "The session has ended. Log in again.", "zh": "会话已失效，请重新登录。"},
     "WEAK_PASSWORD": {
         "en": "A password has at least 10 characters, with letters and digits.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, text, true, update
 
@@ -93,6 +94,8 @@ def _profile(tenant: Tenant, profile: object) -> Tenant:
     zone = validation.time_zone(given["time_zone"], "profile.timeZone")
     if zone is not None:
         tenant.time_zone = zone
+    if given["language"] is not None:
+        tenant.language = given["language"]
     return tenant
 
 
@@ -156,14 +159,15 @@ def _agent_level_below(parent: Tenant) -> int:
     return (parent.agent_level or 0) + 1
 
 
-async def update_profile(work: Work, tenant_id: int, changes: dict[str, str | None]) -> Tenant:
+async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) -> Tenant:
     """Changes what is given and leaves the rest (S0-24)."""
     tenant = await _locked(work, tenant_id, "id")
-    checks: dict[str, Callable[[str | None], str | None]] = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "contact_name": lambda v: validation.optional(v, "contactName"),
         "phone": lambda v: validation.phone(v, "phone"),
         "email": lambda v: validation.email(v, "email"),
+        "language": lambda v: v,
         "remark": lambda v: validation.optional(v, "remark", limit=2_000),
     }
     for name, value in changes.items():

@@ -27,7 +27,7 @@ from tests.support.world import PASSWORD, World, password_hash
 DOORS = load_doors()
 POLICY = load_policies(POLICIES)
 BELOW = ".0001.0002."
-FIRST_STEPS = {"LogIn", "RefreshSession"}
+FIRST_STEPS = {"LogIn", "RefreshSession", "RequestPasswordReset", "ResetPassword"}
 """What somebody sends who has not logged in yet."""
 PLACES = dict.fromkeys(GRANTABLE["PLATFORM"], (ROOT_PATH, Shape.ROOT)) | {"end_user": (ROOT_PATH, Shape.OUTSIDE)}
 
@@ -140,7 +140,10 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
-    assert names("admin", "platform_finance") & everything == {"ChangePassword", "LogIn", "LogOut", "RefreshSession"}
+    assert names("admin", "platform_finance") & everything == {
+        "ChangePassword", "LogIn", "LogOut", "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset",
+        "ResetPassword", "SetNotificationOptOut",
+    }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "UpdateTenant",
     }  # fmt: skip

@@ -10,6 +10,7 @@ from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
 from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
 from models.tenancy import Tenant, TenantKind, TenantStatus
+from services.notifications.events import cards_allocated
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import lifecycle
@@ -56,6 +57,8 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
     await _bindings_follow(work, keys, target)
     await work.session.flush()
     cards_changed(work, ALLOCATED, cards)
+    giver = await work.session.scalar(select(Tenant.name).where(Tenant.id == work.principal.tenant_id))
+    await cards_allocated(work, giver or "", target, len(keys))
     return keys
 
 

@@ -356,6 +356,7 @@ PROVED = {
     "endUsers": "S0-40",
     "scheduledJobs": "S1-26",
     "jobRuns": "S1-27",
+    "notifications": "S0-35",
 }
 ABSENT: dict[str, Any] = {
     "ID": "",

@@ -210,6 +210,8 @@ class Marked:
                 "acc": lambda r: r["id"] == account,
                 "ses": lambda r: r["account_id"] == account,
                 "lgr": lambda r: r["account_id"] == account,
+                "ntf": lambda r: r["account_id"] == account,
+                "nto": lambda r: r["account_id"] == account,
                 "eus": lambda r: r["id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
                 "key": lambda r: r["id"] == key,
@@ -229,12 +231,15 @@ class Marked:
         """Nothing in the answer belongs to somebody out of the caller's reach."""
         text = json.dumps(answer, ensure_ascii=False)
         text += "".join(cursor_texts(answer))
-        foreign = set(MARK.findall(text)) - self.visible(caller)
+        # a refusal may repeat the caller's own words
+        said, own_words = re.sub(r'"message": "(?:[^"\\]|\\.)*"', "", text), str(asked)
+        foreign = {m for m in MARK.findall(text) if m in MARK.findall(said) or f"«{m}»" not in own_words}
+        foreign -= self.visible(caller)
         assert not foreign, (str(caller), foreign, asked, text)
         given_out = set(GLOBAL_ID.findall(json.dumps(answer.get("data")))) & set(self.owners)
         assert given_out <= self.own_ids(caller), (str(caller), given_out - self.own_ids(caller), asked, text)
         if caller.is_customer:
-            real = [number for number in self.iccids if number in text]
+            real = [n for n in self.iccids if n in said or (n in text and n not in own_words)]
             assert not real, (str(caller), real, asked, text)
         assert '"INTERNAL"' not in text, (str(caller), asked, text)
 
@@ -630,8 +635,8 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
     marked.check(caller, await marked.ask(caller, text), text)
 
 
-HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword"}
-"""What takes no id, and ends the caller's own session or begins one."""
+HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword", "requestPasswordReset", "resetPassword"}
+"""What takes no id, and ends the caller's own session, begins one, or leads to one."""
 
 
 @every([caller for caller in CUSTOMERS if caller.kind is not PrincipalKind.END_USER])
@@ -756,6 +761,10 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
         yield Attempt(name, f"mutation($id: ID!) {{ {name}(endpoint: $id) {errors} }}", {"id": endpoint})
     text = f"mutation($id: ID!) {{ redeliverWebhook(id: $id) {errors} }}"
     yield Attempt("redeliverWebhook", text, {"id": delivery})
+    text = "mutation($id: ID!) { removeNotificationTemplate(id: $id) { errors { code } } }"
+    yield Attempt("removeNotificationTemplate", text, {"id": one("notification_template", "ntt")})
+    text = "mutation($ids: [ID!]!) { markNotificationsRead(ids: $ids) { notifications { id } errors { code } } }"
+    yield Attempt("markNotificationsRead", text, {"ids": [one("notification", "ntf")]})
 
 
 CATALOGUE = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,23 @@ from sqlalchemy import select
 from starlette.types import ASGIApp
 
 from authz.principal import system
+from gateways.messaging import Mail, MailSettings
+from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
-from services.jobs.running import carry_out
+from services.jobs.running import (
+    carry_out,
+)
+from services.notifications.events import (
+    task_finished,
+)
+from services.notifications.sending import (
+    Post,
+    deliver,
+)
+from services.password_reset import (
+    send_code,
+)
 from services.sim.entering import enter
 from services.webhook.events import CATALOGUE
 
@@ -26,6 +42,7 @@ class Client:
             transport=httpx.ASGITransport(app=app, client=("127.0.0.9", 1)), base_url="http://trellis.test", timeout=60
         )
         self._tokens: dict[tuple[str, str], str] = {}
+        self.way_out = Post(application.runtime.keys, {NotificationChannel.EMAIL: Mail(MailSettings(host=""))})
 
     async def post(
         self,
@@ -89,10 +106,17 @@ class Client:
                     .order_by(OutboxEvent.id)
                 )
             )
+        consumers: dict[str, Callable[..., Awaitable[None]]] = {
+            "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
+            "task.finished": lambda task: task_finished(runtime.database, task),
+            "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
+            "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
+        }
         for event in events:
             if event.topic == "job.run":
                 await carry_out(runtime.database, event.payload["runs"])
             else:
                 assert event.topic == "sim.enter"
                 await enter(runtime.database, runtime.files, event.payload["task"])
+            await consumers[event.topic](**event.payload)
         return len(events)

@@ -52,6 +52,12 @@ from models.permissions import (
     RoleMenu,
     StaffPosition,
     TenantModule,
+from models.notifications import (
+    Notification,
+    NotificationChannel,
+    NotificationOptOut,
+    NotificationState,
+    NotificationTemplate,
 )
 from models.sim import (
     SimAllocation,
@@ -74,8 +80,20 @@ from models.system import (
     TaskRefusal,
     TaskStatus,
 )
-from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantKind
-from models.webhook import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookStatus
+from models.tenancy import (
+    Agent,
+    Enterprise,
+    Language,
+    Platform,
+    Tenant,
+    TenantKind,
+)
+from models.webhook import (
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookStatus,
+)
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
 from server.doors import (
@@ -211,6 +229,7 @@ async def sow(client: Client, superuser_url: str) -> World:
             )
             account.phone = "13912345678"
             account.email = f"{actor.account}@example.com"
+            _told(session, actor.tenant, account)
         await fill_catalogue(session, world.tenants["platform"])
         world.packages = {p.code: p for p in await session.scalars(select(DataPackage))}
         world.suppliers = {s.carrier: s for s in await session.scalars(select(Supplier)) if s.carrier}
@@ -331,6 +350,44 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
         TaskRefusal(**owner, task_id=task.id, row_number=2, column="ICCID", value=mark(name), code="CHECK_DIGIT")
     )
     world.end_users[name], world.api_keys[name] = person, api_key
+
+
+def _told(session: AsyncSession, name: str, account: StaffAccount) -> None:
+    """What a member of staff was told, does not want to be told, and how its company would have worded it."""
+    owner = {"tenant_id": account.tenant_id, "tenant_path": account.tenant_path}
+    kind = f"of {mark(name)}"
+    now = datetime.now(UTC)
+    for channel, state, read in (
+        (NotificationChannel.IN_APP, NotificationState.SENT, now),
+        (NotificationChannel.EMAIL, NotificationState.FAILED, None),
+    ):
+        session.add(
+            Notification(
+                **owner,
+                kind=kind,
+                channel=channel,
+                language=Language.EN,
+                address=account.email if channel is NotificationChannel.EMAIL else None,
+                account_id=account.id,
+                parameters={},
+                state=state,
+                next_attempt_at=now,
+                body=mark(name),
+                read_at=read,
+            )
+        )
+    session.add(NotificationOptOut(**owner, kind=kind, channel=NotificationChannel.EMAIL, account_id=account.id))
+    if account.login in (name, "admin"):
+        session.add(
+            NotificationTemplate(
+                **owner,
+                kind=kind,
+                channel=NotificationChannel.EMAIL,
+                language=Language.EN,
+                subject=mark(name),
+                body=mark(name),
+            )
+        )
 
 
 async def _cards(session: AsyncSession, world: World, number: int, name: str, tenant: Tenant) -> None:

@@ -1,0 +1,74 @@
+"""The events that people are told of, each in words for whom it concerns (S0-35)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+from authz.principal import system
+from authz.session import Database
+from authz.standing import in_business, in_service
+from models.identity import ApiKey, ApiKeyStatus, StaffAccount
+from models.system import Task, TaskStatus
+from models.tenancy import Tenant
+from services.messages import render
+from services.notifications.kinds import API_KEY_EXPIRING, IMPORT_FAILED, IMPORT_FINISHED, SIM_ALLOCATED
+from services.notifications.recipients import Recipient
+from services.notifications.writing import send
+from services.runtime import Work
+
+EXPIRY_NOTICE = timedelta(days=14)
+
+
+async def cards_allocated(work: Work, giver: str, receiver: Tenant, count: int) -> None:
+    """A customer has received cards: its mail address and its staff are told."""
+    parameters = {"tenant": receiver.name, "giver": giver, "count": count}
+    for to in (Recipient.tenant(receiver), *await Recipient.staff_in_app(work.session, receiver)):
+        await send(work, kind=SIM_ALLOCATED.key, to=to, parameters=parameters)
+
+
+async def task_finished(database: Database, task_id: int) -> None:
+    """Who started a task that enters cards is told how it ended; a repeat tells nobody again."""
+    async with database.transaction(system("tell of a finished task")) as session:
+        task = await session.scalar(select(Task).where(Task.id == task_id))
+        if task is None or task.account_id is None:
+            return
+        account = await session.scalar(select(StaffAccount).where(StaffAccount.id == task.account_id, in_service()))
+        if account is None:
+            return
+        to = await Recipient.account(session, account)
+        if task.status is TaskStatus.SUCCEEDED:
+            kind, told = IMPORT_FINISHED, {"done": str(task.done), "failed": str(task.failed)}
+        else:
+            kind, told = IMPORT_FAILED, {"reason": task.error_message or render("INTERRUPTED", to.language.value, {})}
+        await send(
+            session, kind=kind.key, to=to, parameters={"name": account.name, **told}, dedupe_key=f"task:{task.id}"
+        )
+
+
+async def api_keys_expiring(database: Database) -> None:
+    """Two weeks before a key ends, its owner is told, once; of a later end it is told anew (S0-18)."""
+    async with database.transaction(system("tell of expiring keys")) as session:
+        now = datetime.now(UTC)
+        found = await session.execute(
+            select(ApiKey, Tenant)
+            .join(Tenant, Tenant.id == ApiKey.tenant_id)
+            .where(
+                ApiKey.status == ApiKeyStatus.ACTIVE,
+                ApiKey.expires_at > now,
+                ApiKey.expires_at <= now + EXPIRY_NOTICE,
+                in_business(ApiKey.tenant_id),
+            )
+            .order_by(ApiKey.id)
+        )
+        for key, tenant in found:
+            date = f"{key.expires_at.astimezone(ZoneInfo(tenant.time_zone)):%Y-%m-%d}"
+            await send(
+                session,
+                kind=API_KEY_EXPIRING.key,
+                to=Recipient.tenant(tenant),
+                parameters={"tenant": tenant.name, "name": key.name, "key": key.key, "date": date},
+                dedupe_key=f"api-key:{key.id}:{date}",
+            )

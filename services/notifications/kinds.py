@@ -1,0 +1,153 @@
+"""What people are told of: each kind with its channels, its placeholders and its built-in text in every language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from models.notifications import NotificationChannel
+from models.tenancy import Language
+from services import codes
+
+EMAIL, IN_APP = NotificationChannel.EMAIL, NotificationChannel.IN_APP
+
+
+@dataclass(frozen=True)
+class Text:
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``channels``: by which ways it is sent, as far as the recipient has an address there.
+
+    ``secrets``: placeholders that are kept encrypted and must stand in every text. ``security``: cannot be declined,
+    and only the platform may word it. ``window``: for how long the same dedupe key is not sent again.
+    ``useful_for``: after which it is not sent any more.
+    """
+
+    key: str
+    placeholders: frozenset[str]
+    texts: Mapping[Language, Text]
+    channels: tuple[NotificationChannel, ...] = (EMAIL, IN_APP)
+    secrets: frozenset[str] = frozenset()
+    security: bool = False
+    window: timedelta = timedelta(days=1)
+    useful_for: timedelta = timedelta(days=3)
+
+
+SIM_ALLOCATED = Kind(
+    "sim.allocated",
+    frozenset({"tenant", "giver", "count"}),
+    {
+        Language.ZH_CN: Text(
+            "您收到 {count} 张 SIM 卡", "{tenant}，您好：\n\n{giver} 已向您下发 {count} 张 SIM 卡。\n"
+        ),
+        Language.ZH_TW: Text(
+            "您收到 {count} 張 SIM 卡", "{tenant}，您好：\n\n{giver} 已向您下發 {count} 張 SIM 卡。\n"
+        ),
+        Language.EN: Text(
+            "You have received {count} SIM cards",
+            "Dear {tenant},\n\n{giver} has handed {count} SIM cards down to you.\n",
+        ),
+    },
+)
+IMPORT_FINISHED = Kind(
+    "import.finished",
+    frozenset({"name", "done", "failed"}),
+    {
+        Language.ZH_CN: Text(
+            "SIM 卡录入已完成", "{name}，您好：\n\n录入任务已完成：成功 {done} 张，失败 {failed} 张。\n"
+        ),
+        Language.ZH_TW: Text(
+            "SIM 卡錄入已完成", "{name}，您好：\n\n錄入任務已完成：成功 {done} 張，失敗 {failed} 張。\n"
+        ),
+        Language.EN: Text(
+            "Your SIM cards have been entered",
+            "Dear {name},\n\nThe cards have been entered: {done} accepted, {failed} refused.\n",
+        ),
+    },
+    window=timedelta(days=30),
+)
+IMPORT_FAILED = Kind(
+    "import.failed",
+    frozenset({"name", "reason"}),
+    {
+        Language.ZH_CN: Text("SIM 卡录入失败", "{name}，您好：\n\n录入任务失败，没有录入任何卡：{reason}\n"),
+        Language.ZH_TW: Text("SIM 卡錄入失敗", "{name}，您好：\n\n錄入任務失敗，沒有錄入任何卡：{reason}\n"),
+        Language.EN: Text(
+            "Your SIM cards could not be entered",
+            "Dear {name},\n\nNone of the cards has been entered: {reason}\n",
+        ),
+    },
+    window=timedelta(days=30),
+)
+API_KEY_EXPIRING = Kind(
+    "api_key.expiring",
+    frozenset({"tenant", "name", "key", "date"}),
+    {
+        Language.ZH_CN: Text(
+            "API 密钥即将到期", "{tenant}，您好：\n\nAPI 密钥“{name}”（{key}）将于 {date} 到期，请及时续期。\n"
+        ),
+        Language.ZH_TW: Text(
+            "API 金鑰即將到期", "{tenant}，您好：\n\nAPI 金鑰「{name}」（{key}）將於 {date} 到期，請及時續期。\n"
+        ),
+        Language.EN: Text(
+            "An API key is about to expire",
+            "Dear {tenant},\n\nThe API key {name} ({key}) expires on {date}. Have it extended in time.\n",
+        ),
+    },
+    window=timedelta(days=30),
+)
+PASSWORD_RESET = Kind(
+    "account.password_reset",
+    frozenset({"name", "code", "minutes"}),
+    {
+        Language.ZH_CN: Text(
+            "重置密码验证码",
+            "{name}，您好：\n\n您的验证码是 {code}，{minutes} 分钟内有效，只能使用一次。\n"
+            "如非本人操作，请忽略本邮件。\n",
+        ),
+        Language.ZH_TW: Text(
+            "重設密碼驗證碼",
+            "{name}，您好：\n\n您的驗證碼是 {code}，{minutes} 分鐘內有效，只能使用一次。\n"
+            "如非本人操作，請忽略本郵件。\n",
+        ),
+        Language.EN: Text(
+            "Your code to reset the password",
+            "Dear {name},\n\nYour code is {code}. It is valid for {minutes} minutes and works once.\n"
+            "If you did not ask for it, ignore this mail.\n",
+        ),
+    },
+    channels=(EMAIL,),
+    secrets=frozenset({"code"}),
+    security=True,
+    useful_for=timedelta(minutes=codes.MINUTES),
+)
+PASSWORD_CHANGED = Kind(
+    "account.password_changed",
+    frozenset({"name"}),
+    {
+        Language.ZH_CN: Text(
+            "您的密码已重置",
+            "{name}，您好：\n\n您的密码刚刚已重置，所有登录均已退出。如非本人操作，请立即联系管理员。\n",
+        ),
+        Language.ZH_TW: Text(
+            "您的密碼已重設",
+            "{name}，您好：\n\n您的密碼剛剛已重設，所有登入均已登出。如非本人操作，請立即聯絡管理員。\n",
+        ),
+        Language.EN: Text(
+            "Your password has been reset",
+            "Dear {name},\n\nYour password has just been reset, and all your sessions have ended. "
+            "If that was not you, tell your administrator at once.\n",
+        ),
+    },
+    security=True,
+)
+
+KINDS = {
+    kind.key: kind
+    for kind in (SIM_ALLOCATED, IMPORT_FINISHED, IMPORT_FAILED, API_KEY_EXPIRING, PASSWORD_RESET, PASSWORD_CHANGED)
+}

@@ -1,0 +1,127 @@
+"""The wording: a tenant's own texts, checked against what a kind can fill in, and which text holds for whom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.principal import ROOT_PATH, system
+from models.base import table_of
+from models.notifications import Notification, NotificationChannel, NotificationTemplate
+from models.tenancy import Language
+from services import validation
+from services.identity import tenant_for
+from services.notifications.kinds import KINDS, Kind
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+REGISTERED = frozenset({NotificationChannel.SMS, NotificationChannel.WECHAT_TEMPLATE})
+"""Channels whose provider keeps the text itself, and is told the number of the template."""
+MAX_BODY = 5_000
+
+
+@dataclass(frozen=True)
+class Wording:
+    subject: str
+    body: str
+    provider_template: str | None = None
+
+    def filled(self, parameters: Mapping[str, str]) -> Wording:
+        return Wording(_filled(self.subject, parameters), _filled(self.body, parameters), self.provider_template)
+
+
+def _filled(text: str, parameters: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda found: parameters[found[1]], text)
+
+
+def kind_of(key: str) -> Kind:
+    """UNKNOWN_NOTIFICATION where there is no such kind."""
+    if key not in KINDS:
+        raise Refusal("UNKNOWN_NOTIFICATION", "kind", value=key[:60])
+    return KINDS[key]
+
+
+async def save(
+    work: Work,
+    *,
+    kind: str,
+    channel: NotificationChannel,
+    language: Language,
+    body: str,
+    subject: str | None,
+    provider_template: str | None,
+) -> int:
+    """The caller's tenant's own text from now on; gives its key.
+
+    UNKNOWN_PLACEHOLDER names the first that the kind cannot fill in, MISSING_PLACEHOLDER one that must not be left
+    out, SECURITY_NOTIFICATION where only the platform may choose the words.
+    """
+    tenant = await tenant_for(work, None)
+    declared = kind_of(kind)
+    if declared.security and tenant.path != ROOT_PATH:
+        raise Refusal("SECURITY_NOTIFICATION", "kind")
+    registered = channel in REGISTERED
+    values = {
+        "subject": validation.text(subject, "subject", required=not registered) or None,
+        "body": validation.text(body, "body", limit=MAX_BODY),
+        "provider_template": validation.text(provider_template, "providerTemplate", required=registered, limit=64)
+        or None,
+    }
+    for field in ("subject", "body"):
+        _check_placeholders(declared, values[field] or "", field)
+    for name in sorted(declared.secrets):
+        if f"{{{name}}}" not in (values["body"] or ""):
+            raise Refusal("MISSING_PLACEHOLDER", "body", value=name)
+    table = table_of(NotificationTemplate)
+    saved = await work.session.execute(
+        insert(table)
+        .values(tenant_id=tenant.id, tenant_path=tenant.path, kind=kind, channel=channel, language=language, **values)
+        .on_conflict_do_update(
+            constraint="uq_notification_template_tenant_id_kind_channel_language",
+            set_={**values, "updated_at": func.now()},
+        )
+        .returning(table.c.id)
+    )
+    return int(saved.scalar_one())
+
+
+def _check_placeholders(kind: Kind, text: str, field: str) -> None:
+    for name in PLACEHOLDER.findall(text):
+        if name not in kind.placeholders:
+            raise Refusal("UNKNOWN_PLACEHOLDER", field, value=name[:60], known=", ".join(sorted(kind.placeholders)))
+
+
+async def remove(work: Work, template_id: int) -> None:
+    """The text of the nearest tenant above, or the built-in one, holds again."""
+    removed = await work.session.scalar(
+        delete(NotificationTemplate)
+        .where(NotificationTemplate.id == template_id, NotificationTemplate.tenant_id == work.principal.tenant_id)
+        .returning(NotificationTemplate.id)
+    )
+    if removed is None:
+        raise not_found("id")
+
+
+async def wording(session: AsyncSession, notification: Notification) -> Wording:
+    """The text that holds for a recipient: its tenant's own, that of the nearest tenant above, or the built-in one."""
+    own = await session.scalar(
+        select(NotificationTemplate)
+        .where(
+            NotificationTemplate.kind == notification.kind,
+            NotificationTemplate.channel == notification.channel,
+            NotificationTemplate.language == notification.language,
+            NotificationTemplate.tenant_path.in_(system("wording", notification.tenant_path).ancestors),
+        )
+        .order_by(func.length(NotificationTemplate.tenant_path).desc())
+        .limit(1)
+    )
+    if own is not None:
+        return Wording(own.subject or "", own.body, own.provider_template)
+    built_in = KINDS[notification.kind].texts[notification.language]
+    return Wording(built_in.subject, built_in.body)
