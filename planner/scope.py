@@ -93,7 +93,6 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("account_id"))
     if issubclass(model, ApiKey):
         owns.append(table.c.id == bind("api_key_id"))
-    if issubclass(model, LoginSession | LoginRecord):
     if issubclass(model, LoginSession | LoginRecord | Notification | NotificationOptOut):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)

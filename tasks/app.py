@@ -16,10 +16,10 @@ logs.configure()
 settings = TaskSettings()
 
 app = Celery(
-    "trellis", broker=settings.redis_url, include=["tasks.identity", "tasks.outbox", "tasks.sim", "tasks.webhook"]
+    "trellis",
+    broker=settings.redis_url,
+    include=["tasks.identity", "tasks.jobs", "tasks.notifications", "tasks.outbox", "tasks.sim", "tasks.webhook"],
 )
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.outbox", "tasks.sim", "tasks.jobs"])
-app = Celery("trellis", broker=settings.redis_url, include=["tasks.notifications", "tasks.outbox", "tasks.sim"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -38,7 +38,7 @@ app.conf.update(
         "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},
         "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
         "send notifications that are due": {"task": "tasks.notifications.sweep", "schedule": 15.0},
-        "tell of expiring keys": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},
+        "write of keys about to end": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},
     },
 )
 

@@ -86,7 +86,7 @@ def sweep() -> None:
 
 
 @app.task(name="tasks.notifications.task_finished", ignore_result=True)  # type: ignore[untyped-decorator]
-def task_finished(task: int) -> None:
+def task_finished(task: int, **_: str) -> None:
     """Tells who started a task how it ended. A repeat tells nobody again (S0-35)."""
     _with_database(lambda database: events.task_finished(database, task))
 

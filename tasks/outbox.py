@@ -14,9 +14,9 @@ from models.system import OutboxEvent
 from services.webhook.events import CATALOGUE, fan_out
 from tasks.app import app, run, settings
 
-CONSUMERS = {"sim.enter": "tasks.sim.enter", "job.run": "tasks.jobs.execute"}
 CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
+    "job.run": "tasks.jobs.execute",
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",
     "account.password_reset": "tasks.notifications.password_reset",

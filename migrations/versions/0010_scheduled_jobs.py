@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010_jobs"
-down_revision = "0001"
+down_revision = "0012_partners"
 branch_labels = None
 depends_on = None
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0011_notifications"
-down_revision = "0001"
+down_revision = "0010_jobs"
 branch_labels = None
 depends_on = None
 

@@ -122,9 +122,6 @@ FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
 TELL = """
 INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
 VALUES ($1, $2, gen_random_uuid(), $3, $4::jsonb)
-TOLD = """
-INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
-VALUES ($1, $2, gen_random_uuid(), 'task.finished', jsonb_build_object('task', $3::bigint))
 """
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
@@ -233,7 +230,6 @@ async def _fail(database: Database, owner: Principal, task_id: int, code: str, m
                 tenant_path=owner.path,
                 topic=TASK_FINISHED,
                 payload={"task": task_id, "status": "FAILED"},
-                tenant_id=owner.tenant_id, tenant_path=owner.path, topic="task.finished", payload={"task": task_id}
             )
         )
 
@@ -300,7 +296,6 @@ async def _run(
         )
         told = orjson.dumps({"task": task.id, "status": "SUCCEEDED"}).decode()
         await main.execute(TELL, task.tenant_id, task.tenant_path, TASK_FINISHED, told)
-        await main.execute(TOLD, task.tenant_id, task.tenant_path, task.id)
 
 
 async def _catalogue(connection: asyncpg.Connection[Any]) -> Catalogue:

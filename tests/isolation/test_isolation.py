@@ -747,6 +747,10 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     yield Attempt("extendApiKey", text, {"input": {"id": key, "validDays": 900}})
     text = "mutation($input: RestrictApiKeyInput!) { restrictApiKey(input: $input) { errors { code } } }"
     yield Attempt("restrictApiKey", text, {"input": {"id": key, "scopes": []}})
+    text = "mutation($id: ID!) { removeNotificationTemplate(id: $id) { errors { code } } }"
+    yield Attempt("removeNotificationTemplate", text, {"id": one("notification_template", "ntt")})
+    text = "mutation($ids: [ID!]!) { markNotificationsRead(ids: $ids) { notifications { id } errors { code } } }"
+    yield Attempt("markNotificationsRead", text, {"ids": [one("notification", "ntf")]})
     yield from _webhook_attempts(tenant, one("webhook_endpoint", "whe"), one("webhook_delivery", "whd"))
 
 
@@ -761,10 +765,6 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
         yield Attempt(name, f"mutation($id: ID!) {{ {name}(endpoint: $id) {errors} }}", {"id": endpoint})
     text = f"mutation($id: ID!) {{ redeliverWebhook(id: $id) {errors} }}"
     yield Attempt("redeliverWebhook", text, {"id": delivery})
-    text = "mutation($id: ID!) { removeNotificationTemplate(id: $id) { errors { code } } }"
-    yield Attempt("removeNotificationTemplate", text, {"id": one("notification_template", "ntt")})
-    text = "mutation($ids: [ID!]!) { markNotificationsRead(ids: $ids) { notifications { id } errors { code } } }"
-    yield Attempt("markNotificationsRead", text, {"ids": [one("notification", "ntf")]})
 
 
 CATALOGUE = {

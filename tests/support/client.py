@@ -31,7 +31,7 @@ from services.password_reset import (
     send_code,
 )
 from services.sim.entering import enter
-from services.webhook.events import CATALOGUE
+from tasks.outbox import CONSUMERS
 
 
 class Client:
@@ -98,25 +98,22 @@ class Client:
         What webhooks alone are told of is left.
         """
         runtime = self.application.runtime
+        consumers: dict[str, Callable[..., Awaitable[object]]] = {
+            "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
+            "job.run": lambda runs: carry_out(runtime.database, runs),
+            "task.finished": lambda task, **_: task_finished(runtime.database, task),
+            "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
+            "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
+        }
+        assert set(consumers) == set(CONSUMERS)
         async with runtime.database.transaction(system("test")) as session:
             events = list(
                 await session.scalars(
                     select(OutboxEvent)
-                    .where(OutboxEvent.sent_at.is_(None), OutboxEvent.topic.not_in(CATALOGUE))
+                    .where(OutboxEvent.sent_at.is_(None), OutboxEvent.topic.in_(consumers))
                     .order_by(OutboxEvent.id)
                 )
             )
-        consumers: dict[str, Callable[..., Awaitable[None]]] = {
-            "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
-            "task.finished": lambda task: task_finished(runtime.database, task),
-            "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
-            "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
-        }
         for event in events:
-            if event.topic == "job.run":
-                await carry_out(runtime.database, event.payload["runs"])
-            else:
-                assert event.topic == "sim.enter"
-                await enter(runtime.database, runtime.files, event.payload["task"])
             await consumers[event.topic](**event.payload)
         return len(events)

@@ -42,6 +42,13 @@ from models.jobs import (
     MisfirePolicy,
     ScheduledJob,
 )
+from models.notifications import (
+    Notification,
+    NotificationChannel,
+    NotificationOptOut,
+    NotificationState,
+    NotificationTemplate,
+)
 from models.permissions import (
     MenuItem,
     MenuKind,
@@ -52,12 +59,6 @@ from models.permissions import (
     RoleMenu,
     StaffPosition,
     TenantModule,
-from models.notifications import (
-    Notification,
-    NotificationChannel,
-    NotificationOptOut,
-    NotificationState,
-    NotificationTemplate,
 )
 from models.sim import (
     SimAllocation,
