@@ -1,5 +1,15 @@
 """What is stored: SQLAlchemy 2 declarative models, one file per domain. Imports nothing else of ours."""
 
-from models import catalog, identity, sim, system, tenancy
+from models import catalog, dictionaries, guidance, identity, parameters, sim, system, tenancy, tracking
 
-__all__ = ["catalog", "identity", "sim", "system", "tenancy"]
+__all__ = [
+    "catalog",
+    "dictionaries",
+    "guidance",
+    "identity",
+    "parameters",
+    "sim",
+    "system",
+    "tenancy",
+    "tracking",
+]

@@ -1,5 +1,15 @@
 """How a field is answered: query roots, mutations, and the loaders of live fields, one file per domain."""
 
-from resolvers import catalog, identity, sim, system, tenancy
+from resolvers import catalog, dictionaries, guidance, identity, parameters, sim, system, tenancy, tracking
 
-__all__ = ["catalog", "identity", "sim", "system", "tenancy"]
+__all__ = [
+    "catalog",
+    "dictionaries",
+    "guidance",
+    "identity",
+    "parameters",
+    "sim",
+    "system",
+    "tenancy",
+    "tracking",
+]

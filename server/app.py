@@ -44,8 +44,9 @@ from server.engine import Engine, refusals_of
 from server.http import GraphQLEndpoint, caller_of, language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
-from services import logs
+from services import logs, parameters
 from services.files import FileStore
+from services.kept import Kept
 from services.keys import Keys
 from services.runtime import Origin, Runtime
 
@@ -181,6 +182,7 @@ class Application:
             keys=keys,
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
+            kept=Kept(self.redis),
             grantable=GRANTABLE,
         )
         self.endpoint = GraphQLEndpoint(
@@ -197,8 +199,11 @@ class Application:
     async def start(self) -> None:
         await self.reader.start()
         await self.runtime.access.start()
+        await self.runtime.kept.start()
+        await parameters.install(self.database)
 
     async def stop(self) -> None:
+        await self.runtime.kept.stop()
         await self.runtime.access.stop()
         await self.reader.close()
         await self.database.close()
