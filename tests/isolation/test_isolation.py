@@ -523,6 +523,7 @@ async def test_nothing_foreign_stands_in_anything_that_can_be_selected(marked: M
 
 SCALARS = {
     "DateTime": st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-03T12:30:00+08:00"]).map(nodes.String),
+    "Date": st.sampled_from(["2026-01-01", "2026-01-03"]).map(nodes.String),
     "Decimal": st.sampled_from(["0", "1.50", "99999"]).map(nodes.String),
 }
 
@@ -739,7 +740,9 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
 
 CATALOGUE = {
     "createSimCard", "createSimCardRange", "createDataPackage", "updateDataPackage", "setDataPackageStatus",
-    "updateSupplier", "updateOutlet",
+    "updateSupplier", "updateOutlet", "updateDictionaryType", "deleteDictionaryType", "createDictionaryItem",
+    "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
+    "grantMembership",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue; only the platform's staff may call it."""
 

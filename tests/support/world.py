@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -21,6 +21,8 @@ from stdnum import luhn
 
 from authz.principal import system
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
+from models.dictionaries import DictionaryItem, DictionaryType, Language
+from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
     ApiKey,
     Department,
@@ -33,6 +35,7 @@ from models.identity import (
     RolePolicy,
     StaffAccount,
 )
+from models.parameters import ParameterOverride, ParameterType, SystemParameter
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -55,6 +58,7 @@ from models.system import (
     TaskStatus,
 )
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantKind
+from models.tracking import BehaviourEvent
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
 from services.identity import api_key_binding
@@ -355,9 +359,34 @@ async def mark_the_rest(world: World) -> None:
         for name, tenant in world.tenants.items():
             owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
             role = Role(**owner, name=f"Role {mark(name)}")
+            dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
+            parameter = SystemParameter(
+                **owner, key=mark(name), name="", value=mark(name), value_type=ParameterType.STRING
+            )
             session.add_all(
                 [
                     role,
+                    dictionary,
+                    parameter,
+                    HelpTopic(
+                        **owner,
+                        kind=HelpKind.GUIDE,
+                        page_key="start",
+                        language=Language.ZH_CN,
+                        version=1,
+                        title=f"Help {mark(name)}",
+                        body=mark(name),
+                    ),
+                    MembershipGrant(**owner, until=date(2030, 1, 1), source=MembershipSource.GIFT, remark=mark(name)),
+                    BehaviourEvent(
+                        **owner,
+                        at=datetime.now(UTC),
+                        event=mark(name),
+                        page_key="start",
+                        properties={},
+                        door="agent",
+                        caller=mark(name),
+                    ),
                     Outlet(
                         **owner,
                         name=f"Kiosk {mark(name)}",
@@ -393,5 +422,11 @@ async def mark_the_rest(world: World) -> None:
                 ]
             )
             await session.flush()
-            session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
+            session.add_all(
+                [
+                    RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"),
+                    DictionaryItem(**owner, type_id=dictionary.id, value=mark(name), label_zh_cn=mark(name)),
+                    ParameterOverride(**owner, parameter_id=parameter.id, value=mark(name)),
+                ]
+            )
     await world.client.application.runtime.access.changed(policies=True)
