@@ -14,7 +14,7 @@ from services import dictionaries
 from tests.authz.test_access import another_process, valkey, within  # noqa: F401 - a fixture
 from tests.conftest import Place
 from tests.support.client import Client
-from tests.support.world import PASSWORD, World, sow
+from tests.support.world import World, sow
 
 TYPE = "id key name status"
 ITEM = "id value labelZhCn labelZhTw labelEn position cssClass listClass isDefault status"
@@ -240,7 +240,8 @@ async def test_everybody_who_is_logged_in_reads_the_platforms_dictionaries(world
     # what anybody else may have stored under a key is nobody's dictionary
     north = world.tenants["north"]
     await world.sql(
-        "INSERT INTO dictionary_type (tenant_id, tenant_path, key, name, status) VALUES ($1, $2, 'own', 'Own', 'ACTIVE')",
+        "INSERT INTO dictionary_type (tenant_id, tenant_path, key, name, status) "
+        "VALUES ($1, $2, 'own', 'Own', 'ACTIVE')",
         north.id,
         north.path,
     )
@@ -330,7 +331,7 @@ async def test_while_changes_cannot_be_heard_the_database_is_asked(place: Place,
     settings = place.settings.model_copy(update={"redis_url": valkey.url})
     async with another_process(settings) as client:
         world = await sow(client, place.superuser_url)
-        token = await client.token("agent", "north", PASSWORD)
+        token = await world.token("north")
         await make_item(world, await make_type(world), "a")
         assert await seen(client, token) == ["a"]
         await world.sql("UPDATE dictionary_item SET value = 'b'")
@@ -353,6 +354,24 @@ async def test_while_changes_cannot_be_heard_the_database_is_asked(place: Place,
         assert await seen(client, token) == ["d"]
         await world.sql("UPDATE dictionary_item SET value = 'e'")
         assert await seen(client, token) == ["d"]
+
+
+async def test_nothing_is_missed_when_the_server_comes_back_at_once(place: Place, valkey: Any) -> None:  # noqa: F811
+    """The client reconnects by itself; what was changed in between was announced to nobody."""
+    settings = place.settings.model_copy(update={"redis_url": valkey.url})
+    async with another_process(settings) as client:
+        world = await sow(client, place.superuser_url)
+        token = await world.token("north")
+        await make_item(world, await make_type(world), "a")
+        assert await seen(client, token) == ["a"]
+        await world.sql("UPDATE dictionary_item SET value = 'b'")
+        assert await seen(client, token) == ["a"]
+        await client.application.redis.client_kill_filter(_type="pubsub")
+
+        async def met() -> bool:
+            return await seen(client, token) == ["b"]
+
+        assert await within(1, met)
 
 
 async def test_what_was_read_before_a_change_is_not_kept(world: World) -> None:
