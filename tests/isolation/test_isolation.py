@@ -644,7 +644,10 @@ async def test_no_generated_mutation_touches_what_is_foreign(
     generated = mutations(
         schema, fields=fields, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document
     )
-    text = Rewriter(changing, caller, schema).document(data.draw(generated))
+    rewriter = Rewriter(changing, caller, schema)
+    # what a caller writes into its own rows comes back to it, and would look like a leak
+    rewriter.texts = [one for one in rewriter.texts if not MARK.search(one) and one not in changing.iccids]
+    text = rewriter.document(data.draw(generated))
     answer = await changing.ask(caller, text)
     after = await changing.stored()
     assert changing.foreign_rows(caller, after) == changing.foreign_rows(caller, changing.rows), text
