@@ -1,5 +1,33 @@
 """What is stored: SQLAlchemy 2 declarative models, one file per domain. Imports nothing else of ours."""
 
-from models import catalog, identity, jobs, notifications, permissions, sim, system, tenancy, webhook
+from models import (
+    catalog,
+    dictionaries,
+    guidance,
+    identity,
+    jobs,
+    notifications,
+    parameters,
+    permissions,
+    sim,
+    system,
+    tenancy,
+    tracking,
+    webhook,
+)
 
-__all__ = ["catalog", "identity", "jobs", "notifications", "permissions", "sim", "system", "tenancy", "webhook"]
+__all__ = [
+    "catalog",
+    "dictionaries",
+    "guidance",
+    "identity",
+    "jobs",
+    "notifications",
+    "parameters",
+    "permissions",
+    "sim",
+    "system",
+    "tenancy",
+    "tracking",
+    "webhook",
+]

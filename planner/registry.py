@@ -33,6 +33,7 @@ class QueryRoot(Root):
 class MutationRoot(Root):
     public: bool = False
     idempotent: bool = False
+    logged: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,23 @@ def mutation(function: F, /) -> F: ...
 
 
 @overload
-def mutation(*, public: bool = ..., idempotent: bool = ...) -> Callable[[F], F]: ...
+def mutation(*, public: bool = ..., idempotent: bool = ..., logged: bool = ...) -> Callable[[F], F]: ...
 
 
-def mutation(function: F | None = None, /, *, public: bool = False, idempotent: bool = False) -> Any:
+def mutation(
+    function: F | None = None, /, *, public: bool = False, idempotent: bool = False, logged: bool = True
+) -> Any:
     """A mutation: authorised, in one transaction, logged; its payload's selection is read after the commit.
 
     ``public``: callable before anybody has logged in. ``idempotent``: its input carries ``idempotency_key``; a
-    repeat by the same caller returns the first result.
+    repeat by the same caller returns the first result. ``logged``: whether the operation log tells of it.
     """
 
     def register(found: F) -> F:
         _, parameters = _parts(found)
         returns = inspect.signature(found).return_annotation
         registry.mutations[found.__name__] = MutationRoot(
-            found, returns, parameters, public=public, idempotent=idempotent
+            found, returns, parameters, public=public, idempotent=idempotent, logged=logged
         )
         return found
 

@@ -88,6 +88,12 @@ def given(input: Any, *, without: tuple[str, ...] = ("id", "idempotency_key")) -
     return {name: value for name, value in vars(input).items() if name not in without and value is not None}
 
 
+def user_error(refusal: Refusal, context: Context) -> UserError:
+    """A refusal as a payload tells it, in the caller's language."""
+    message = refusal.message(context.principal.language)
+    return UserError(code=refusal.code, field=refusal.field, message=message)
+
+
 async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str, Any]) -> Any:
     """Runs one mutation and gives its payload; a refusal becomes ``errors`` in it, and nothing has changed."""
     started = time.monotonic()
@@ -97,14 +103,13 @@ async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str
         payload = await _retried(lambda: _run(root, context, arguments, payload_type))
     except Refusal as refusal:
         outcome = refusal.code
-        message = refusal.message(context.principal.language)
-        error = UserError(code=refusal.code, field=refusal.field, message=message)
-        payload = _refused(payload_type, [error])
+        payload = _refused(payload_type, [user_error(refusal, context)])
     except Exception:
         outcome = "INTERNAL"
         raise
     finally:
-        await _record(root, context, arguments, outcome, int((time.monotonic() - started) * 1000))
+        if root.logged:
+            await _record(root, context, arguments, outcome, int((time.monotonic() - started) * 1000))
     return payload
 
 
@@ -134,6 +139,8 @@ async def _run(root: MutationRoot, context: Context, arguments: dict[str, Any], 
         await repeat.keep(session, payload)
     if work.access_changed or work.policies_changed:
         await runtime.access.changed(policies=work.policies_changed)
+    if work.published_changed:
+        await runtime.kept.changed()
     if work.events:
         await context.nudge()
     return payload

@@ -44,8 +44,9 @@ from server.engine import Engine, refusals_of
 from server.http import GraphQLEndpoint, language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
-from services import logs
+from services import logs, parameters
 from services.files import FileStore
+from services.kept import Kept
 from services.keys import Keys
 from services.runtime import Origin, Runtime
 
@@ -182,6 +183,7 @@ class Application:
             keys=keys,
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
+            kept=Kept(self.redis),
             grantable=GRANTABLE,
             row_types={entity.name: entity.model for entity in registry.entities.values()},
             webhooks_inside=settings.webhooks_inside,
@@ -200,8 +202,11 @@ class Application:
     async def start(self) -> None:
         await self.reader.start()
         await self.runtime.access.start()
+        await self.runtime.kept.start()
+        await parameters.install(self.database)
 
     async def stop(self) -> None:
+        await self.runtime.kept.stop()
         await self.runtime.access.stop()
         await self.reader.close()
         await self.database.close()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 
 from models.catalog import CatalogStatus, DataPackage, Outlet, Supplier
-from services import validation
+from services import dictionaries, validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
@@ -19,6 +19,7 @@ T = TypeVar("T", Supplier, DataPackage, Outlet)
 
 SUPPLIER_CONSTRAINTS = "uq_supplier_tenant_id_name"
 PACKAGE_CONSTRAINTS = "uq_data_package_tenant_id_code"
+PROVINCES = "province"
 PRICE_DECIMALS = 4
 """What is stored of a price; one that is finer is refused, not rounded."""
 
@@ -130,7 +131,8 @@ async def set_data_package_status(work: Work, key: int, status: CatalogStatus) -
 async def create_outlet(work: Work, values: dict[str, Any]) -> Outlet:
     """A sales outlet (S0-39)."""
     tenant = await tenant_for(work, None)
-    outlet = Outlet(tenant_id=tenant.id, tenant_path=tenant.path, **_outlet(values))
+    checked = await _outlet(work, values)
+    outlet = Outlet(tenant_id=tenant.id, tenant_path=tenant.path, **checked)
     work.session.add(outlet)
     await work.session.flush()
     return outlet
@@ -138,16 +140,20 @@ async def create_outlet(work: Work, values: dict[str, Any]) -> Outlet:
 
 async def update_outlet(work: Work, key: int, changes: dict[str, Any]) -> Outlet:
     outlet = await _found(work, Outlet, key)
-    for name, value in _outlet(changes).items():
+    for name, value in (await _outlet(work, changes)).items():
         setattr(outlet, name, value)
     return outlet
 
 
-def _outlet(values: dict[str, Any]) -> dict[str, Any]:
+async def _outlet(work: Work, values: dict[str, Any]) -> dict[str, Any]:
     checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "province": lambda v: validation.text(v, "province", limit=40),
         "contact_name": lambda v: validation.optional(v, "contactName"),
         "contact_phone": lambda v: validation.phone(v, "contactPhone"),
     }
-    return {name: checks[name](value) if name in checks else value for name, value in values.items()}
+    checked = {name: checks[name](value) if name in checks else value for name, value in values.items()}
+    if "province" in checked:
+        # which provinces there are is told by the platform's dictionary, where it keeps one
+        await dictionaries.check(work, PROVINCES, checked["province"], "province")
+    return checked

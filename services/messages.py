@@ -124,6 +124,27 @@ MESSAGES: dict[str, dict[str, str]] = {
         "en": "Removes logins that have expired or were ended.",
         "zh": "清除已过期或已结束的登录会话。",
     },
+    "NOT_IN_DICTIONARY": {
+        "en": "{value} is not one of the values of {dictionary}.",
+        "zh": "{value} 不在字典“{dictionary}”中。",
+    },
+    "NOT_EMPTY": {"en": "Remove what is in it first.", "zh": "请先删除其中的内容。"},
+    "BUILT_IN": {"en": "Of a built-in parameter only the value can be changed.", "zh": "内置参数只能修改参数值。"},
+    "STALE": {
+        "en": "It has been changed meanwhile. Read it again.",
+        "zh": "数据已被他人修改，请刷新后重试。",
+    },
+    "MEMBERSHIP_REQUIRED": {
+        "en": "Guides and documentation need a membership.",
+        "zh": "引导与文档需会员方可使用。",
+    },
+    "UNSAFE_LINK": {"en": "The link {value} is not allowed.", "zh": "不允许使用链接 {value}。"},
+    "PAST": {"en": "The day has passed.", "zh": "日期已过。"},
+    "NOT_LATER": {
+        "en": "The membership lasts until {until}; it can only be extended.",
+        "zh": "会员有效期至 {until}，只能延长。",
+    },
+    "BATCH_TOO_LARGE": {"en": "A batch may have {limit} bytes.", "zh": "一批数据不能超过 {limit} 字节。"},
     # rows of an import
     "ICCID_MISSING": {"en": "The ICCID is missing.", "zh": "缺少 ICCID。"},
     "NUMBER_LOST_PRECISION": {

@@ -15,6 +15,7 @@ from authz.session import Database
 from authz.standing import Admission
 from models.system import OutboxEvent
 from services.files import FileStore
+from services.kept import Kept
 from services.keys import Keys
 
 
@@ -36,6 +37,7 @@ class Runtime:
     keys: Keys
     files: FileStore
     doors: Mapping[str, DoorRules]
+    kept: Kept
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     row_types: Mapping[str, type] = field(default_factory=dict)
     """The model behind each type of the graph that has rows."""
@@ -62,6 +64,8 @@ class Work:
     origin: Origin = field(default_factory=Origin)
     access_changed: bool = False
     policies_changed: bool = False
+    published_changed: bool = False
+    """Whether something was changed that processes keep of what is published."""
     events: int = 0
 
     def later(self, topic: str, payload: Mapping[str, Any]) -> None:

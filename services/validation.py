@@ -9,6 +9,7 @@ from services.refusal import Refusal
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _PHONE = re.compile(r"\+?[0-9][0-9 \-]{4,24}")
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._:/-][A-Za-z0-9]+)*")
 MIN_PASSWORD = 10
 MAX_TEXT = 200
 
@@ -25,6 +26,14 @@ def text(value: str | None, field: str, *, required: bool = True, limit: int = M
 
 def optional(value: str | None, field: str, *, limit: int = MAX_TEXT) -> str | None:
     return None if value is None else text(value, field, required=False, limit=limit) or None
+
+
+def key(value: str | None, field: str) -> str:
+    """A name that programs use: letters and digits, parts joined by one of ``._:/-``; at most 100 characters."""
+    found = text(value, field, limit=100)
+    if not _KEY.fullmatch(found):
+        raise Refusal("INVALID", field)
+    return found
 
 
 def email(value: str | None, field: str) -> str | None:

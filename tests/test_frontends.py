@@ -142,10 +142,10 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
         "ChangePassword", "LogIn", "LogOut", "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset",
-        "ResetPassword", "SetNotificationOptOut",
+        "ResetPassword", "SetNotificationOptOut", "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
-        "AllocateSimCards", "CreateAgent", "CreateEnterprise", "UpdateTenant",
+        "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",
     }  # fmt: skip
 
 

@@ -419,7 +419,9 @@ async def test_a_tenant_writes_nothing_foreign_in_any_table(full: World, place: 
 async def test_history_is_never_changed_or_removed(full: World, place: Place) -> None:
     """Not even by the platform, which reaches every row."""
     histories = {name for name, (model, _) in TABLES.items() if issubclass(model, AppendOnly)}
-    assert histories == {"login_record", "operation_record", "sim_status_change", "task_refusal"}
+    assert histories == {
+        "behaviour_event", "login_record", "membership_grant", "operation_record", "sim_status_change", "task_refusal",
+    }  # fmt: skip
     async with application(place, context(full, "platform")) as connection:
         for name in histories:
             assert await connection.fetchval(f"SELECT count(*) FROM {name}") >= len(full.tenants)

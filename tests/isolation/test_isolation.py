@@ -531,6 +531,7 @@ async def test_nothing_foreign_stands_in_anything_that_can_be_selected(marked: M
 
 SCALARS = {
     "DateTime": st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-03T12:30:00+08:00"]).map(nodes.String),
+    "Date": st.sampled_from(["2026-01-01", "2026-01-03"]).map(nodes.String),
     "Decimal": st.sampled_from(["0", "1.50", "99999"]).map(nodes.String),
 }
 
@@ -651,7 +652,10 @@ async def test_no_generated_mutation_touches_what_is_foreign(
     generated = mutations(
         schema, fields=fields, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document
     )
-    text = Rewriter(changing, caller, schema).document(data.draw(generated))
+    rewriter = Rewriter(changing, caller, schema)
+    # what a caller writes into its own rows comes back to it, and would look like a leak
+    rewriter.texts = [one for one in rewriter.texts if not MARK.search(one) and one not in changing.iccids]
+    text = rewriter.document(data.draw(generated))
     answer = await changing.ask(caller, text)
     after = await changing.stored()
     assert changing.foreign_rows(caller, after) == changing.foreign_rows(caller, changing.rows), text
@@ -770,7 +774,10 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
 CATALOGUE = {
     "createSimCard", "createSimCardRange", "createDataPackage", "updateDataPackage", "setDataPackageStatus",
     "updateSupplier", "updateOutlet", "updateScheduledJob", "deleteScheduledJob", "pauseScheduledJob",
-    "resumeScheduledJob", "runScheduledJob", "clearJobRuns",
+    "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
+    "createDictionaryItem",
+    "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
+    "grantMembership",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs; only the platform's staff may call it."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -21,6 +21,8 @@ from stdnum import luhn
 
 from authz.principal import system
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
+from models.dictionaries import DictionaryItem, DictionaryType
+from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
     ApiKey,
     Department,
@@ -48,6 +50,11 @@ from models.notifications import (
     NotificationOptOut,
     NotificationState,
     NotificationTemplate,
+)
+from models.parameters import (
+    ParameterOverride,
+    ParameterType,
+    SystemParameter,
 )
 from models.permissions import (
     MenuItem,
@@ -88,6 +95,9 @@ from models.tenancy import (
     Platform,
     Tenant,
     TenantKind,
+)
+from models.tracking import (
+    BehaviourEvent,
 )
 from models.webhook import (
     WebhookAttempt,
@@ -481,6 +491,35 @@ async def mark_the_rest(world: World) -> None:
                     template,
                     post,
                     TenantModule(**owner, module=f"module-{tenant.id}", enabled=True, page_variant=mark(name)),
+                ]
+            )
+            dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
+            parameter = SystemParameter(
+                **owner, key=mark(name), name="", value=mark(name), value_type=ParameterType.STRING
+            )
+            session.add_all(
+                [
+                    dictionary,
+                    parameter,
+                    HelpTopic(
+                        **owner,
+                        kind=HelpKind.GUIDE,
+                        page_key="start",
+                        language=Language.ZH_CN,
+                        version=1,
+                        title=f"Help {mark(name)}",
+                        body=mark(name),
+                    ),
+                    MembershipGrant(**owner, until=date(2030, 1, 1), source=MembershipSource.GIFT, remark=mark(name)),
+                    BehaviourEvent(
+                        **owner,
+                        at=datetime.now(UTC),
+                        event=mark(name),
+                        page_key="start",
+                        properties={},
+                        door="agent",
+                        caller=mark(name),
+                    ),
                     Outlet(
                         **owner,
                         name=f"Kiosk {mark(name)}",
@@ -547,4 +586,10 @@ async def mark_the_rest(world: World) -> None:
             )
             member = await session.scalar(select(StaffAccount.id).where(StaffAccount.tenant_id == tenant.id).limit(1))
             session.add(StaffPosition(**owner, account_id=member, position_id=post.id))
+            session.add_all(
+                [
+                    DictionaryItem(**owner, type_id=dictionary.id, value=mark(name), label_zh_cn=mark(name)),
+                    ParameterOverride(**owner, parameter_id=parameter.id, value=mark(name)),
+                ]
+            )
     await world.client.application.runtime.access.changed(policies=True)
