@@ -1,5 +1,5 @@
 """What is stored: SQLAlchemy 2 declarative models, one file per domain. Imports nothing else of ours."""
 
-from models import catalog, identity, sim, system, tenancy
+from models import agreements, catalog, identity, sim, system, tenancy
 
-__all__ = ["catalog", "identity", "sim", "system", "tenancy"]
+__all__ = ["agreements", "catalog", "identity", "sim", "system", "tenancy"]

@@ -6,12 +6,12 @@ import enum
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
 
-from models.base import Base, LogEntry, TenantOwned, Timestamped, stored_enum
+from models.base import Base, LogEntry, Personal, TenantOwned, Timestamped, stored_enum
 from models.tenancy import Tenant
 
 
@@ -36,6 +36,10 @@ class LoginOutcome(enum.Enum):
     LOCKED = "LOCKED"
     DISABLED = "DISABLED"
     WRONG_DOOR = "WRONG_DOOR"
+
+
+class LoginProvider(enum.Enum):
+    WECHAT_MINI_PROGRAM = "WECHAT_MINI_PROGRAM"
 
 
 class ApiKeyStatus(enum.Enum):
@@ -117,16 +121,25 @@ class RoleAssignment(TenantOwned, Base):
 
 
 class EndUser(Timestamped, TenantOwned, Base):
-    """A person who uses a card: known by phone, or by WeChat openid (S0-40). Served by one tenant."""
+    """A person whom one tenant serves: known by phone, by WeChat openid (S0-40), or by an account name and a
+    password (S1-74). An account name is one person's within its tenant."""
 
     __tablename__ = "end_user"
     __constraints__ = (
         UniqueConstraint("tenant_id", "phone"),
         UniqueConstraint("wechat_app_id", "wechat_openid"),
+        Index("uq_end_user_login", "tenant_id", text("lower(login)"), unique=True),
     )
 
     name: Mapped[str | None]
     phone: Mapped[str | None]
+    email: Mapped[str | None]
+    login: Mapped[str | None]
+    password_hash: Mapped[str | None]
+    failed_logins: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    locked_until: Mapped[datetime | None]
+    password_changed_at: Mapped[datetime | None]
+    last_login_at: Mapped[datetime | None]
     wechat_app_id: Mapped[str | None]
     wechat_openid: Mapped[str | None]
     wechat_unionid: Mapped[str | None]
@@ -150,13 +163,28 @@ class ApiKey(Timestamped, TenantOwned, Base):
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 
 
-class LoginSession(TenantOwned, Base):
-    """One login of an account at one door, kept alive by a rotating refresh token."""
+class LoginApp(Timestamped, TenantOwned, Base):
+    """An application that a tenant registered with a third party, so that people log in through it (S0-40)."""
+
+    __tablename__ = "login_app"
+    __constraints__ = (UniqueConstraint("tenant_id", "provider"), UniqueConstraint("provider", "app_id"))
+
+    provider: Mapped[LoginProvider] = mapped_column(stored_enum(LoginProvider))
+    app_id: Mapped[str]
+    secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+
+
+class LoginSession(Personal, TenantOwned, Base):
+    """One login of a staff account or of an end user at one door, kept alive by a rotating refresh token."""
 
     __tablename__ = "login_session"
+    __constraints__ = (CheckConstraint("num_nonnulls(account_id, end_user_id) = 1", name="one_holder"),)
 
     key: Mapped[uuid.UUID] = mapped_column(UUID, unique=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
     door: Mapped[str]
     refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -166,11 +194,13 @@ class LoginSession(TenantOwned, Base):
     ip: Mapped[str | None] = mapped_column(INET)
     user_agent: Mapped[str | None]
 
-    account: Mapped[StaffAccount] = relationship(lazy="raise")
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+    end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="LoginSession.end_user_id")
 
 
-class LoginRecord(LogEntry, Base):
-    """The log of logins, successful or not (S1-28). An unknown account's attempt belongs to the platform."""
+class LoginRecord(Personal, LogEntry, Base):
+    """The log of logins, successful or not (S1-28). An attempt of nobody who is known belongs to the tenant whose
+    end user it would be, and to the platform where no tenant was named."""
 
     __tablename__ = "login_record"
 

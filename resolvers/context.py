@@ -37,7 +37,7 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 
 log = structlog.get_logger()
 
-SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "new", "refresh_token"})
+SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "new", "refresh_token", "login_code"})
 SHOWN_ONCE = frozenset({"secret"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
@@ -255,6 +255,7 @@ async def _record(
     """Writes the operation log, whatever became of the mutation."""
     principal, runtime = context.principal, context.runtime
     scope = principal if principal.path else system("operation log")
+    path = principal.path or principal.home or ROOT_PATH
     shown = {
         name: REDACTED if name in SECRET_NAMES else _plain(value, redact=True) for name, value in arguments.items()
     }
@@ -265,11 +266,12 @@ async def _record(
         session.add(
             OperationRecord(
                 tenant_id=tenant_id,
-                tenant_path=principal.path or ROOT_PATH,
+                tenant_path=path,
                 request_id=context.origin.request_id,
                 door=context.door.name,
                 account_id=principal.account_id,
                 api_key_id=principal.api_key_id,
+                end_user_id=principal.end_user_id,
                 mutation=root.function.__name__,
                 arguments=shown,
                 outcome=outcome,

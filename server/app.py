@@ -182,6 +182,7 @@ class Application:
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
             grantable=GRANTABLE,
+            registration_without_code=settings.registration_without_code,
         )
         self.endpoint = GraphQLEndpoint(
             self.engine, self.runtime, Authentication(self.runtime), self.reader, self.nudge

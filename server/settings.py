@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     public_url: str = ""
     """How browsers reach the API, without a slash at the end. Default: its host and port."""
 
+    registration_without_code: bool = False
+    """Whether people may register as end users without proving their e-mail address."""
+
     pool_size: int = 16
     """Database connections of one API process."""
 

@@ -16,15 +16,17 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from authz.access import Holder
 from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal, system
 from authz.scopes import Reach, Scope, within
-from authz.standing import TENANT_MADE, in_service
+from authz.standing import TENANT_MADE, in_service, served
 from models.identity import (
     AccountStatus,
     ApiKey,
     ApiKeyStatus,
     Department,
+    EndUser,
     LoginMethod,
     LoginOutcome,
     LoginRecord,
@@ -44,11 +46,13 @@ LOCK_AFTER = 5
 LOCK_MINUTES = 15
 NOBODY_SECONDS = 24 * 3600
 """How long failed attempts at a name that no account has are counted."""
+PERSON = "person:"
+"""Stands before the key of an end user in a token; a staff account's stands alone."""
 ATTEMPTS_PER_ADDRESS = 60
 """Tries to log in from one address within a minute, whatever the account."""
 
 _hasher = PasswordHasher()
-_DUMMY = _hasher.hash(secrets.token_hex(16))
+DUMMY_HASH = _hasher.hash(secrets.token_hex(16))
 """Checked for an unknown account, so that its answer takes as long as a known one's."""
 
 
@@ -61,7 +65,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class AccessClaims:
-    account_id: int
+    holder: Holder
     session_key: str
     door: str
     expires_at: float
@@ -71,7 +75,7 @@ async def hash_password(plain: str) -> str:
     return await asyncio.to_thread(_hasher.hash, plain)
 
 
-async def _matches(stored: str, given: str) -> bool:
+async def matches(stored: str, given: str) -> bool:
     try:
         return await asyncio.to_thread(_hasher.verify, stored, given[:1_000])
     except VerificationError:
@@ -90,7 +94,7 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
     if LoginMethod.PASSWORD.name not in door.login_methods:
         raise Refusal("WRONG_CREDENTIALS", "account")
     login = login.strip().replace("\x00", "\ufffd")
-    await _limit_attempts(runtime, origin)
+    await limit_attempts(runtime, origin)
     async with runtime.database.transaction(system("login")) as session:
         account = await session.scalar(
             select(StaffAccount).where(func.lower(StaffAccount.login) == login.lower()).with_for_update()
@@ -98,10 +102,10 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
         now = datetime.now(UTC)
         until: datetime | None = None
         locked = account is not None and account.locked_until is not None and account.locked_until > now
-        right = await _matches(_DUMMY if account is None else account.password_hash, password)
+        right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
         outcome = await _judge(session, account, door, locked=locked, right=right)
         if account is None:
-            until = await _lock_of_nobody(runtime, login.lower(), now)
+            until = await lock_of_nobody(runtime, login.lower(), now)
             if until is not None:
                 outcome = LoginOutcome.LOCKED
         elif locked:
@@ -129,9 +133,9 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
         tokens = None
         if outcome is LoginOutcome.SUCCEEDED:
             assert account is not None
-            opened, refresh = _open_session(runtime, account, door, origin, now)
+            opened, refresh = open_session(runtime, account, door, origin, now)
             session.add(opened)
-            tokens = _tokens(runtime, opened, refresh, now)
+            tokens = tokens_of(runtime, opened, refresh, now)
     if tokens is not None:
         return tokens
     if outcome is LoginOutcome.LOCKED:
@@ -140,7 +144,7 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
     raise Refusal("WRONG_CREDENTIALS", "account")
 
 
-async def _lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
+async def lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
     """Until when a name is locked that no account has. Such names lock like any other, so that a lock tells nothing."""
     key = f"trellis:nobody-failed:{runtime.keys.digest(login).hex()}"
     failed = await runtime.redis.incr(key)
@@ -150,7 +154,7 @@ async def _lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> dateti
     return None
 
 
-async def _limit_attempts(runtime: Runtime, origin: Origin) -> None:
+async def limit_attempts(runtime: Runtime, origin: Origin) -> None:
     key = f"trellis:login-attempts:{origin.ip}"
     async with runtime.redis.pipeline() as batch:
         batch.incr(key)
@@ -182,15 +186,17 @@ async def _judge(
     return LoginOutcome.SUCCEEDED
 
 
-def _open_session(
-    runtime: Runtime, account: StaffAccount, door: DoorRules, origin: Origin, now: datetime
+def open_session(
+    runtime: Runtime, holder: StaffAccount | EndUser, door: DoorRules, origin: Origin, now: datetime
 ) -> tuple[LoginSession, str]:
+    """A new session and the refresh token that it can be told to continue by."""
     refresh = secrets.token_urlsafe(32)
     opened = LoginSession(
-        tenant_id=account.tenant_id,
-        tenant_path=account.tenant_path,
+        tenant_id=holder.tenant_id,
+        tenant_path=holder.tenant_path,
         key=uuid.uuid4(),
-        account_id=account.id,
+        account_id=holder.id if isinstance(holder, StaffAccount) else None,
+        end_user_id=holder.id if isinstance(holder, EndUser) else None,
         door=door.name,
         refresh_hash=runtime.keys.digest(refresh),
         expires_at=now + timedelta(days=SESSION_DAYS),
@@ -200,9 +206,10 @@ def _open_session(
     return opened, refresh
 
 
-def _tokens(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:
+def tokens_of(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:
     expires = now + timedelta(minutes=ACCESS_MINUTES)
-    claims = {"sub": str(session.account_id), "sid": str(session.key), "aud": session.door, "exp": expires, "iat": now}
+    subject = str(session.account_id) if session.end_user_id is None else f"{PERSON}{session.end_user_id}"
+    claims = {"sub": subject, "sid": str(session.key), "aud": session.door, "exp": expires, "iat": now}
     access = jwt.encode(claims, runtime.keys.signing, algorithm="HS256")
     return Tokens(access, f"{session.key}.{refresh}", expires)
 
@@ -213,7 +220,10 @@ def read_access_token(runtime: Runtime, token: str, door: str) -> AccessClaims |
         claims = jwt.decode(token, runtime.keys.signing, algorithms=["HS256"], audience=door)
     except jwt.InvalidTokenError:
         return None
-    return AccessClaims(int(claims["sub"]), claims["sid"], door, float(claims["exp"]))
+    subject: str = claims["sub"]
+    person = subject.removeprefix(PERSON)
+    holder = Holder(account_id=int(subject)) if person == subject else Holder(end_user_id=int(person))
+    return AccessClaims(holder, claims["sid"], door, float(claims["exp"]))
 
 
 async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
@@ -236,13 +246,15 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
         if found is not None and found.revoked_at is None and found.expires_at > now:
             active = await session.scalar(
                 select(StaffAccount.id).where(StaffAccount.id == found.account_id, in_service())
+                if found.end_user_id is None
+                else select(EndUser.id).where(EndUser.id == found.end_user_id, served())
             )
             if not hmac.compare_digest(found.refresh_hash, runtime.keys.digest(given)):
                 found.revoked_at, reused = now, True
             elif active is not None:
                 fresh = secrets.token_urlsafe(32)
                 found.refresh_hash, found.refreshed_at = runtime.keys.digest(fresh), now
-                tokens = _tokens(runtime, found, fresh, now)
+                tokens = tokens_of(runtime, found, fresh, now)
     if reused:
         await runtime.access.changed()
     if tokens is None:
@@ -251,10 +263,12 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
 
 
 async def log_out(work: Work, *, everywhere: bool = False) -> None:
-    """Ends the caller's session, or all of the account's."""
+    """Ends the caller's session, or all sessions of the account or end user."""
     ended = update(LoginSession).values(revoked_at=func.now()).where(LoginSession.revoked_at.is_(None))
-    if everywhere:
+    if everywhere and work.principal.account_id is not None:
         ended = ended.where(LoginSession.account_id == work.principal.account_id)
+    elif everywhere and work.principal.end_user_id is not None:
+        ended = ended.where(LoginSession.end_user_id == work.principal.end_user_id)
     elif work.principal.session_key is not None:
         ended = ended.where(LoginSession.key == uuid.UUID(work.principal.session_key))
     else:
@@ -401,7 +415,7 @@ async def change_password(work: Work, current: str, new: str) -> StaffAccount:
     """The caller's own password; every other session of the account ends."""
     assert work.principal.account_id is not None
     account = await _account(work, work.principal.account_id)
-    if not await _matches(account.password_hash, current):
+    if not await matches(account.password_hash, current):
         raise Refusal("WRONG_CREDENTIALS", "current")
     account.password_hash = await hash_password(validation.password(new, "new"))
     account.password_changed_at = datetime.now(UTC)

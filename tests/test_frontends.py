@@ -27,7 +27,7 @@ from tests.support.world import PASSWORD, World, password_hash
 DOORS = load_doors()
 POLICY = load_policies(POLICIES)
 BELOW = ".0001.0002."
-FIRST_STEPS = {"LogIn", "RefreshSession"}
+FIRST_STEPS = {"LogIn", "RefreshSession", "EndUserLogin", "RegisterEndUser", "AgreementsToSign", "WechatLogin"}
 """What somebody sends who has not logged in yet."""
 PLACES = dict.fromkeys(GRANTABLE["PLATFORM"], (ROOT_PATH, Shape.ROOT)) | {"end_user": (ROOT_PATH, Shape.OUTSIDE)}
 
@@ -191,7 +191,7 @@ async def test_a_closed_door_runs_shipped_documents_only(world: World, door: str
 async def test_the_mini_program_starts_by_its_own_document(world: World) -> None:
     for way in ("id", "documentId", "persistedQuery", "ad_hoc"):
         answer = await send(world, "wechat", SENT[way](text_of("wechat", "Viewer")))
-        assert answer == {"data": {"viewer": {"door": "wechat", "roles": [], "permissions": ["Query.viewer"]}}}
+        assert answer == {"data": {"viewer": {"door": "wechat", "roles": [], "permissions": ["Query.agreementsToSign", "Query.viewer"]}}}
     refused = await send(world, "wechat", SENT["id"](text_of("wechat", "MyCards")))
     assert [error["extensions"]["code"] for error in refused["errors"]] == ["UNAUTHENTICATED"]
 

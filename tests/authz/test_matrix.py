@@ -90,7 +90,9 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
-    assert confidential == {"EndUser.phoneUnmasked", "SimCard.iccid", "StaffAccount.phoneUnmasked"}
+    assert confidential == {
+        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "SimCard.iccid", "StaffAccount.phoneUnmasked",
+    }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
     for role in ROLES:
@@ -104,7 +106,8 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
     staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
     assert holders == {
-        "EndUser.phoneUnmasked": ["platform_admin"],
+        "EndUser.emailUnmasked": ["end_user", "platform_admin"],
+        "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
         "SimCard.iccid": platform,
         "StaffAccount.phoneUnmasked": staff,
     }

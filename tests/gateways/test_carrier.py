@@ -2,15 +2,12 @@
 
 import asyncio
 import logging
-import socket
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,27 +18,12 @@ from gateways.carrier import CardState, CardStatus, CarrierQuery, Carriers
 from gateways.carrier.onelink import OneLink
 from gateways.carrier.sandbox import SESSION_PATH, STATUS_PATH, TOKEN_PATH, Sandbox
 from gateways.http import CircuitBreaker, GatewayError, Partner
+from tests.support.serving import serving
 
 API_KEY = "200155555:sandbox"
 PREFIX = "898600000000000000"
 CARD, OTHER_CARD = PREFIX + "02", PREFIX + "12"
 ONLINE, OFFLINE = CardState(CardStatus.ACTIVE, online=True), CardState(CardStatus.ACTIVE, online=False)
-
-
-@asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
 
 
 @pytest.fixture(autouse=True)

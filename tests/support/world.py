@@ -20,13 +20,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stdnum import luhn
 
 from authz.principal import system
+from models.agreements import Agreement, AgreementConsent
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
 from models.identity import (
     ApiKey,
     Department,
     EndUser,
+    LoginApp,
     LoginMethod,
     LoginOutcome,
+    LoginProvider,
     LoginRecord,
     LoginSession,
     Role,
@@ -355,9 +358,17 @@ async def mark_the_rest(world: World) -> None:
         for name, tenant in world.tenants.items():
             owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
             role = Role(**owner, name=f"Role {mark(name)}")
+            agreement = Agreement(**owner, document="terms", version="1", title="Terms", text="What is agreed.")
             session.add_all(
                 [
                     role,
+                    agreement,
+                    LoginApp(
+                        **owner,
+                        provider=LoginProvider.WECHAT_MINI_PROGRAM,
+                        app_id=f"wx {mark(name)}",
+                        secret_encrypted=b"never given out",
+                    ),
                     Outlet(
                         **owner,
                         name=f"Kiosk {mark(name)}",
@@ -394,4 +405,13 @@ async def mark_the_rest(world: World) -> None:
             )
             await session.flush()
             session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
+            session.add(
+                AgreementConsent(
+                    **owner,
+                    agreement_id=agreement.id,
+                    document="terms",
+                    version=mark(name),
+                    end_user_id=world.end_users[name].id,
+                )
+            )
     await world.client.application.runtime.access.changed(policies=True)
