@@ -179,9 +179,7 @@ class Access:
         if found is None:
             return None
         tenant_id, path, kind = found
-        roles = await session.scalars(
-            select(RoleAssignment.role).where(RoleAssignment.account_id == holder.account_id)
-        )
+        roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == holder.account_id))
         held = admission.of(roles, kind.name)
         return Principal(
             kind=PrincipalKind.STAFF,

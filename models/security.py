@@ -70,7 +70,9 @@ END $$"""
 
 
 def _owner_kept(table: str, person: str) -> str:
-    moved = " OR ".join(f"OLD.{column} IS DISTINCT FROM NEW.{column}" for column in ("tenant_id", "tenant_path", person))
+    moved = " OR ".join(
+        f"OLD.{column} IS DISTINCT FROM NEW.{column}" for column in ("tenant_id", "tenant_path", person)
+    )
     return (
         f"CREATE OR REPLACE TRIGGER {table}_owner BEFORE UPDATE ON {table} FOR EACH ROW "
         f"WHEN ({_setting(END_USER_SETTING)} IS NOT NULL AND ({moved})) EXECUTE FUNCTION keep_owner()"

@@ -38,7 +38,8 @@ from schema.identity import (
     StaffAccountPayload,
     Viewer,
 )
-from services import end_users, identity
+from services import end_users as people
+from services import identity
 
 
 @query(Viewer)
@@ -142,7 +143,7 @@ async def log_out(ctx: Context, everywhere: bool = False) -> DonePayload:
 @mutation
 async def change_password(ctx: Context, input: ChangePasswordInput) -> DonePayload:
     """Changes the caller's password; its other sessions end (S1-32, S1-86)."""
-    change = end_users.change_password if ctx.principal.kind is PrincipalKind.END_USER else identity.change_password
+    change = people.change_password if ctx.principal.kind is PrincipalKind.END_USER else identity.change_password
     await change(ctx.now, input.current, input.new)
     return DonePayload(done=True, errors=[])
 

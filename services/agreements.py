@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
@@ -29,9 +30,7 @@ class Signature:
     version: str
 
 
-async def publish(
-    work: Work, tenant: Tenant, *, document: str, version: str, title: str, content: str
-) -> Agreement:
+async def publish(work: Work, tenant: Tenant, *, document: str, version: str, title: str, content: str) -> Agreement:
     """A new version of a document, in force from now on. TAKEN where the version exists: it stays as it was."""
     made = Agreement(
         tenant_id=tenant.id,
@@ -53,7 +52,7 @@ async def in_force(session: AsyncSession, tenant_path: str) -> list[Agreement]:
     found = await session.scalars(
         select(Agreement)
         .where(Agreement.tenant_path.in_(above))
-        .distinct(Agreement.document)
+        .ext(distinct_on(Agreement.document))
         .order_by(Agreement.document, func.length(Agreement.tenant_path).desc(), Agreement.id.desc())
     )
     return list(found)

@@ -292,9 +292,7 @@ async def _person_of(session: AsyncSession, app: login_apps.AppCredentials, foun
 
 
 async def _caller(work: Work) -> EndUser:
-    found = await work.session.scalar(
-        select(EndUser).where(EndUser.id == work.principal.end_user_id).with_for_update()
-    )
+    found = await work.session.scalar(select(EndUser).where(EndUser.id == work.principal.end_user_id).with_for_update())
     if found is None:
         raise not_found("endUser")
     return found

@@ -191,7 +191,11 @@ async def test_a_closed_door_runs_shipped_documents_only(world: World, door: str
 async def test_the_mini_program_starts_by_its_own_document(world: World) -> None:
     for way in ("id", "documentId", "persistedQuery", "ad_hoc"):
         answer = await send(world, "wechat", SENT[way](text_of("wechat", "Viewer")))
-        assert answer == {"data": {"viewer": {"door": "wechat", "roles": [], "permissions": ["Query.agreementsToSign", "Query.viewer"]}}}
+        assert answer == {
+            "data": {
+                "viewer": {"door": "wechat", "roles": [], "permissions": ["Query.agreementsToSign", "Query.viewer"]}
+            }
+        }
     refused = await send(world, "wechat", SENT["id"](text_of("wechat", "MyCards")))
     assert [error["extensions"]["code"] for error in refused["errors"]] == ["UNAUTHENTICATED"]
 

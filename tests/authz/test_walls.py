@@ -527,14 +527,18 @@ async def test_an_end_user_gives_no_row_away(full: World, place: Place) -> None:
                 f"{column} = NULL",
             ):
                 assert await _attempt(connection, f"UPDATE {name} SET {change}") == DENIED, (name, change)
-            foreign = await _attempt(connection, f"UPDATE {name} SET {column} = {person.id} WHERE {column} = {other.id}")
+            foreign = await _attempt(
+                connection, f"UPDATE {name} SET {column} = {person.id} WHERE {column} = {other.id}"
+            )
             assert foreign == "UPDATE 0", name
     for name, rows in before.items():
         assert await full.sql(f"SELECT * FROM {name} ORDER BY id") == rows
     # who holds the tenant may still move its rows within its branch
     async with application(place, context(full, "north")) as connection:
         coast = full.tenants["coast"]
-        moved = f"UPDATE sim_card SET tenant_id = {coast.id}, tenant_path = '{coast.path}' WHERE end_user_id = {person.id}"
+        moved = (
+            f"UPDATE sim_card SET tenant_id = {coast.id}, tenant_path = '{coast.path}' WHERE end_user_id = {person.id}"
+        )
         assert await _attempt(connection, moved) == "UPDATE 1"
 
 

@@ -122,7 +122,8 @@ async def test_who_does_not_sign_what_is_in_force_is_not_taken_in(served: World)
     ]
     before = await served.sql("SELECT count(*) FROM end_user")
     for more, expected in refused:
-        answer = await payload(served, "consumer", "RegisterEndUser", registration(served, **more))
+        variables = {"input": {**registration(served)["input"], **more}}
+        answer = await payload(served, "consumer", "RegisterEndUser", variables)
         assert (answer["session"], said(answer)) == (None, [expected]), more
     assert await served.sql("SELECT count(*) FROM end_user") == before
     assert await served.sql("SELECT * FROM agreement_consent") == []
@@ -176,7 +177,7 @@ async def test_agreements_are_published_for_a_branch_and_never_change(served: Wo
     for tenant in ("north", "north-east", "coast"):
         assert await asked(tenant) == [("privacy", "1"), ("terms", "n1")]
     assert await asked("south") == [("privacy", "1"), ("terms", "2")]
-    listed = (await served.data("south", "{ agreementVersions(first: 9) { nodes { document version } } }"))
+    listed = await served.data("south", "{ agreementVersions(first: 9) { nodes { document version } } }")
     versions = {(one["document"], one["version"]) for one in listed["agreementVersions"]["nodes"]}
     assert versions == {("terms", "1"), ("terms", "2"), ("privacy", "1")}
 
@@ -351,7 +352,7 @@ async def test_a_person_sees_own_cards_whoever_holds_them_and_no_others(served: 
     found = (await run(served, "consumer", cards, token=token))["data"]["simCards"]
     assert found["totalCount"] == 3
     assert {node["id"] for node in found["nodes"]} == {encode_id("sim", card.id) for card in given}
-    foreign = served.card_ids("north")[1 : CARDS_PER_TENANT]
+    foreign = served.card_ids("north")[1:CARDS_PER_TENANT]
     for id in foreign:
         assert (await run(served, "consumer", "MyCard", {"id": id}, token))["data"] == {"simCard": None}
 
