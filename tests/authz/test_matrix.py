@@ -23,7 +23,7 @@ BELOW = ".0001.0002."
 """The place of a customer: just below the platform."""
 DEEPER = ".0001.0002.0003."
 POLICY = load_policies(POLICIES)
-ROLES = ["anybody", *sorted(role for door in load_doors().values() for role in door.rules.admission.roles)]
+ROLES = ["anybody", *sorted({role for door in load_doors().values() for role in door.rules.admission.roles})]
 """Everybody's role, and all that somebody can hold at a door."""
 LETTERS = {
     Scope.ALL: "A",
