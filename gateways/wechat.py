@@ -1,4 +1,4 @@
-"""WeChat (微信): who holds a code that a mini-program was given.
+"""WeChat (微信): who holds a code that a mini-program, or the browser of an official account's page, was given.
 
 An answer is JSON, sent as `text/plain`, with HTTP status 200 whatever it says; `errcode` tells of a refusal and is
 absent, or 0, in a success.
@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gateways.http import GatewayError, Partner
 
 CODE_TO_SESSION_PATH = "/sns/jscode2session"
+CODE_TO_TOKEN_PATH = "/sns/oauth2/access_token"  # noqa: S105
+AUTHORIZE_PATH = "/connect/oauth2/authorize"
 
 CODE_REFUSALS = frozenset({40029, 40163})
 """The code is none, is too old, or was used before: its holder asks the mini-program for another."""
@@ -30,6 +32,9 @@ class WechatSettings(BaseSettings):
 
     api_url: str = "https://api.weixin.qq.com"
     """WeChat's interface for servers, or a sandbox of it."""
+
+    open_url: str = "https://open.weixin.qq.com"
+    """Where browsers inside WeChat are sent to be asked who they are."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class _Outcome(_Wire):
     errcode: int = 0
 
 
-class _Session(_Wire):
+class _Identity(_Wire):
     openid: str
     unionid: str | None = None
 
@@ -77,11 +82,32 @@ class Wechat:
         """
         found = await self._ask(
             CODE_TO_SESSION_PATH,
-            _Session,
+            _Identity,
             appid=app_id,
             secret=secret,
             js_code=code,
             grant_type="authorization_code",
+        )
+        return WechatIdentity(found.openid, found.unionid)
+
+    def authorize_url(self, app_id: str, redirect_uri: str, state: str) -> str:
+        """Where the browser of an official account's page is sent, to come back with a code."""
+        parameters = {
+            "appid": app_id,
+            "redirect_uri": redirect_uri,
+            "response_type": "code",
+            "scope": "snsapi_base",
+            "state": state,
+        }
+        return f"{httpx.URL(WechatSettings().open_url.rstrip('/') + AUTHORIZE_PATH, params=parameters)}#wechat_redirect"
+
+    async def code_to_openid(self, app_id: str, secret: str, code: str) -> WechatIdentity:
+        """Who the code of an official account's page stands for. The tokens that come with it are not kept.
+
+        Raises as `code_to_session` does.
+        """
+        found = await self._ask(
+            CODE_TO_TOKEN_PATH, _Identity, appid=app_id, secret=secret, code=code, grant_type="authorization_code"
         )
         return WechatIdentity(found.openid, found.unionid)
 

@@ -40,6 +40,8 @@ class LoginOutcome(enum.Enum):
 
 class LoginProvider(enum.Enum):
     WECHAT_MINI_PROGRAM = "WECHAT_MINI_PROGRAM"
+    WECHAT_OFFICIAL_ACCOUNT = "WECHAT_OFFICIAL_ACCOUNT"
+    GITEE = "GITEE"
 
 
 class ApiKeyStatus(enum.Enum):
@@ -175,6 +177,22 @@ class LoginApp(Timestamped, TenantOwned, Base):
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+
+
+class LoginBinding(TenantOwned, Base):
+    """Whom a third party must vouch for to log in as a staff account (S0-20, S2-28)."""
+
+    __tablename__ = "login_binding"
+    __constraints__ = (
+        UniqueConstraint("account_id", "provider"),
+        UniqueConstraint("provider", "app_id", "subject"),
+    )
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"))
+    provider: Mapped[LoginProvider] = mapped_column(stored_enum(LoginProvider))
+    app_id: Mapped[str]
+    subject: Mapped[str]
+    bound_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class LoginSession(Personal, TenantOwned, Base):

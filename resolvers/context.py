@@ -37,7 +37,9 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 
 log = structlog.get_logger()
 
-SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "current", "new", "refresh_token", "login_code"})
+SECRET_NAMES = frozenset(
+    {"password", "secret", "token", "api_key", "current", "new", "refresh_token", "login_code", "state"}
+)
 SHOWN_ONCE = frozenset({"secret"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"

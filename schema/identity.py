@@ -59,6 +59,17 @@ class StaffAccount(Node):
     department: Department | None = to_one("Where it works.")
     tenant: Tenant | None = to_one("Whose staff it is.")
     roles: Connection[RoleAssignment] = to_many("What it may do.", by=stored.RoleAssignment.account_id)
+    login_bindings: Connection[LoginBinding] = to_many(
+        "Through whom it may come in (S0-20, S2-28).", by=stored.LoginBinding.account_id
+    )
+
+
+@entity(stored.LoginBinding, prefix="lbd", filters=("provider",))
+class LoginBinding(Node):
+    """A third party that vouches for somebody who logs in as an account (S0-20, S2-28)."""
+
+    provider: LoginProvider
+    bound_at: datetime
 
 
 @entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
@@ -212,6 +223,24 @@ class SetLoginAppInput:
     app_id: str
     secret: str | None = None
     status: AccountStatus = AccountStatus.ACTIVE
+
+
+@value
+class OauthBeginningPayload:
+    """Where to send the browser, and the state that it must come back with, or why not."""
+
+    authorize_url: str | None
+    state: str | None
+    errors: list[UserError]
+
+
+@input_type
+class OauthInput:
+    """What the browser came back with from a third party (S0-20, S2-28)."""
+
+    provider: LoginProvider
+    login_code: str
+    state: str
 
 
 @value

@@ -182,6 +182,7 @@ class Application:
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
             grantable=GRANTABLE,
+            public_url=settings.public_url,
             registration_without_code=settings.registration_without_code,
         )
         self.endpoint = GraphQLEndpoint(

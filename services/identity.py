@@ -103,7 +103,7 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
         until: datetime | None = None
         locked = account is not None and account.locked_until is not None and account.locked_until > now
         right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
-        outcome = await _judge(session, account, door, locked=locked, right=right)
+        outcome = await judge(session, account, door, locked=locked, right=right)
         if account is None:
             until = await lock_of_nobody(runtime, login.lower(), now)
             if until is not None:
@@ -164,9 +164,10 @@ async def limit_attempts(runtime: Runtime, origin: Origin) -> None:
         raise Refusal("TOO_MANY_ATTEMPTS")
 
 
-async def _judge(
+async def judge(
     session: AsyncSession, account: StaffAccount | None, door: DoorRules, *, locked: bool, right: bool
 ) -> LoginOutcome:
+    """How a try to log in ends, for an account or for none, at a door."""
     if account is None:
         return LoginOutcome.WRONG_CREDENTIALS
     if locked:

@@ -44,6 +44,8 @@ MESSAGES: dict[str, dict[str, str]] = {
         "en": "The code is wrong, too old, or was used before.",
         "zh": "授权码错误、已过期或已被使用。",
     },
+    "INVALID_STATE": {"en": "This login was not begun here. Begin again.", "zh": "登录状态无效，请重新发起登录。"},
+    "NOT_BOUND": {"en": "No account here is bound to this login.", "zh": "该登录方式未绑定账号。"},
     "REGISTRATION_CLOSED": {"en": "Nobody can register here now.", "zh": "当前不开放注册。"},
     "KEY_REUSED": {
         "en": "This idempotency key was used for another request.",

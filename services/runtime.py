@@ -37,6 +37,8 @@ class Runtime:
     files: FileStore
     doors: Mapping[str, DoorRules]
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    public_url: str = ""
+    """How browsers reach this installation, without a slash at the end."""
     registration_without_code: bool = False
     """Whether people may register as end users without proving their e-mail address."""
 

@@ -27,7 +27,16 @@ from tests.support.world import PASSWORD, World, password_hash
 DOORS = load_doors()
 POLICY = load_policies(POLICIES)
 BELOW = ".0001.0002."
-FIRST_STEPS = {"LogIn", "RefreshSession", "EndUserLogin", "RegisterEndUser", "AgreementsToSign", "WechatLogin"}
+FIRST_STEPS = {
+    "LogIn",
+    "RefreshSession",
+    "EndUserLogin",
+    "RegisterEndUser",
+    "AgreementsToSign",
+    "WechatLogin",
+    "BeginOauthLogin",
+    "OauthLogin",
+}
 """What somebody sends who has not logged in yet."""
 PLACES = dict.fromkeys(GRANTABLE["PLATFORM"], (ROOT_PATH, Shape.ROOT)) | {"end_user": (ROOT_PATH, Shape.OUTSIDE)}
 

@@ -636,7 +636,7 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
 
 OPEN = {"endUserLogin", "registerEndUser"}
 """What anybody may run who names a tenant: it begins a session of somebody else."""
-HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword", "wechatLogin", *OPEN}
+HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword", "wechatLogin", "oauthLogin", *OPEN}
 """What takes no id of a row that it changes, and ends the caller's own session or begins one."""
 
 

@@ -1,7 +1,7 @@
 """A WeChat to log in by: what its servers answer, in their wire format, without its people.
 
-`issue` gives a login code of a mini-program for a person, good once. `faults` are answered to the next calls, one
-each: an errcode, or `timeout`, `http_500`, `bad_json`.
+`issue` gives a code of a mini-program or an official account for a person, good once. `faults` are answered to the
+next calls, one each: an errcode, or `timeout`, `http_500`, `bad_json`.
 """
 
 from __future__ import annotations
@@ -35,22 +35,34 @@ class WechatSandbox:
         self.faults: deque[int | str] = deque()
         self._codes: dict[tuple[str, str], tuple[str, str | None]] = {}
         self._used: set[tuple[str, str]] = set()
-        self.app = Starlette(routes=[Route("/sns/jscode2session", self._session)])
+        self.app = Starlette(
+            routes=[
+                Route("/sns/jscode2session", self._session),
+                Route("/sns/oauth2/access_token", self._token),
+            ]
+        )
 
     def issue(self, app_id: str, openid: str, unionid: str | None = None) -> str:
-        """A code as `wx.login` gives it to a mini-program."""
+        """A code as `wx.login` gives it to a mini-program, or a redirect to an official account's page."""
         code = secrets.token_urlsafe(24)
         self._codes[app_id, code] = (openid, unionid)
         return code
 
     async def _session(self, request: Request) -> Response:
+        return await self._answer(request, "js_code", {"session_key": "c2Vzc2lvbiBrZXkgMTYgYg=="})
+
+    async def _token(self, request: Request) -> Response:
+        tokens = {"access_token": "ACCESS", "expires_in": 7200, "refresh_token": "REFRESH", "scope": "snsapi_base"}
+        return await self._answer(request, "code", tokens)
+
+    async def _answer(self, request: Request, code: str, more: dict[str, object]) -> Response:
         asked = dict(request.query_params)
         self.asked.append(asked)
         if self.faults:
             return await self._fault(request, self.faults.popleft())
         if asked.get("grant_type") != "authorization_code":
             return _refusal(40002)
-        app_id, key = asked.get("appid", ""), (asked.get("appid", ""), asked.get("js_code", ""))
+        app_id, key = asked.get("appid", ""), (asked.get("appid", ""), asked.get(code, ""))
         if app_id not in self.secrets:
             return _refusal(40013)
         if self.secrets[app_id] != asked.get("secret"):
@@ -61,8 +73,7 @@ class WechatSandbox:
             return _refusal(40029)
         self._used.add(key)
         openid, unionid = self._codes[key]
-        answer = {"session_key": "c2Vzc2lvbiBrZXkgMTYgYg==", "openid": openid}
-        return _json(answer if unionid is None else {**answer, "unionid": unionid})
+        return _json({**more, "openid": openid} | ({} if unionid is None else {"unionid": unionid}))
 
     async def _fault(self, request: Request, fault: int | str) -> Response:
         if isinstance(fault, int):

@@ -27,6 +27,7 @@ from models.identity import (
     Department,
     EndUser,
     LoginApp,
+    LoginBinding,
     LoginMethod,
     LoginOutcome,
     LoginProvider,
@@ -343,6 +344,16 @@ async def mark_the_rest(world: World) -> None:
         for account in await session.scalars(select(StaffAccount)):
             name = next(n for n, tenant in world.tenants.items() if tenant.id == account.tenant_id)
             account.name = f"{account.login} {mark(name)}"
+            session.add(
+                LoginBinding(
+                    tenant_id=account.tenant_id,
+                    tenant_path=account.tenant_path,
+                    account_id=account.id,
+                    provider=LoginProvider.GITEE,
+                    app_id="gitee",
+                    subject=f"{account.login} {mark(name)}",
+                )
+            )
             session.add(
                 LoginSession(
                     tenant_id=account.tenant_id,
