@@ -36,6 +36,7 @@ class LoginOutcome(enum.Enum):
     LOCKED = "LOCKED"
     DISABLED = "DISABLED"
     WRONG_DOOR = "WRONG_DOOR"
+    SECOND_FACTOR = "SECOND_FACTOR"
 
 
 class LoginProvider(enum.Enum):
@@ -81,10 +82,24 @@ class StaffAccount(Timestamped, TenantOwned, Base):
     locked_until: Mapped[datetime | None]
     password_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_login_at: Mapped[datetime | None]
+    second_factor_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    second_factor_at: Mapped[datetime | None]
+    second_factor_step: Mapped[int | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     department: Mapped[Department | None] = relationship(lazy="raise")
     roles: Mapped[list[RoleAssignment]] = relationship(lazy="raise", back_populates="account")
+
+
+class RecoveryCode(TenantOwned, Base):
+    """A code by which an account logs in once that has lost its second factor; only a keyed digest is kept."""
+
+    __tablename__ = "recovery_code"
+    __constraints__ = (UniqueConstraint("account_id", "code_hash"),)
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"))
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime | None]
 
 
 class Role(Timestamped, TenantOwned, Base):

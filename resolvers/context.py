@@ -38,9 +38,20 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 log = structlog.get_logger()
 
 SECRET_NAMES = frozenset(
-    {"password", "secret", "token", "api_key", "current", "new", "refresh_token", "login_code", "state"}
+    {
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "current",
+        "new",
+        "refresh_token",
+        "login_code",
+        "state",
+        "one_time_code",
+    }
 )
-SHOWN_ONCE = frozenset({"secret"})
+SHOWN_ONCE = frozenset({"secret", "uri", "recovery_codes"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
 GIVEN_UP = frozenset({"40001", "40P01"})

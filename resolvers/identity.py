@@ -124,7 +124,9 @@ def session_payload(tokens: identity.Tokens) -> SessionPayload:
 @mutation(public=True)
 async def log_in(ctx: Context, input: LogInInput) -> SessionPayload:
     """Logs a staff member in at this door with account and password (S0-01, S0-19)."""
-    return session_payload(await identity.log_in(ctx.runtime, ctx.door, ctx.origin, input.account, input.password))
+    return session_payload(
+        await identity.log_in(ctx.runtime, ctx.door, ctx.origin, input.account, input.password, input.one_time_code)
+    )
 
 
 @mutation(public=True)

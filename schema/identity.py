@@ -55,6 +55,7 @@ class StaffAccount(Node):
     status: AccountStatus
     locked_until: datetime | None = column("Until when too many wrong passwords keep it out.")
     last_login_at: datetime | None
+    second_factor_at: datetime | None = column("Since when a login needs a one-time code as well; null where none.")
     created_at: datetime
     department: Department | None = to_one("Where it works.")
     tenant: Tenant | None = to_one("Whose staff it is.")
@@ -180,10 +181,11 @@ class DonePayload:
 
 @input_type
 class LogInInput:
-    """An account name and its password (S0-01, S0-19)."""
+    """An account name and its password (S0-01, S0-19); with a second factor, a one-time or recovery code too."""
 
     account: str
     password: str
+    one_time_code: str | None = None
 
 
 @input_type
@@ -223,6 +225,23 @@ class SetLoginAppInput:
     app_id: str
     secret: str | None = None
     status: AccountStatus = AccountStatus.ACTIVE
+
+
+@value
+class SecondFactorPayload:
+    """What an authenticator app is to be given, shown this once, or why there is nothing."""
+
+    secret: str | None
+    uri: str | None
+    errors: list[UserError]
+
+
+@value
+class RecoveryCodesPayload:
+    """Codes by which to log in once each without the second factor, shown this once, or why there are none."""
+
+    recovery_codes: list[str]
+    errors: list[UserError]
 
 
 @value

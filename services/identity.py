@@ -35,7 +35,7 @@ from models.identity import (
     StaffAccount,
 )
 from models.tenancy import Tenant
-from services import validation
+from services import one_time_codes, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
@@ -85,11 +85,15 @@ async def matches(stored: str, given: str) -> bool:
 # -- logging in ---------------------------------------------------------------------------------------------------
 
 
-async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, password: str) -> Tokens:
+async def log_in(
+    runtime: Runtime, door: DoorRules, origin: Origin, login: str, password: str, one_time_code: str | None = None
+) -> Tokens:
     """Checks an account name and password at a door (S0-01, S0-19).
 
     Unknown accounts, wrong passwords, disabled accounts and accounts of another door are all told apart in the
     login log only; the caller hears WRONG_CREDENTIALS. ACCOUNT_LOCKED after five wrong passwords in a row.
+    Who has the password right, and has a second factor, hears SECOND_FACTOR_REQUIRED without a one-time code, and
+    WRONG_CODE for a wrong or used one, which counts like a wrong password.
     """
     if LoginMethod.PASSWORD.name not in door.login_methods:
         raise Refusal("WRONG_CREDENTIALS", "account")
@@ -101,16 +105,21 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
         )
         now = datetime.now(UTC)
         until: datetime | None = None
+        refusal: str | None = None
         locked = account is not None and account.locked_until is not None and account.locked_until > now
         right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
         outcome = await judge(session, account, door, locked=locked, right=right)
+        if account is not None and outcome is LoginOutcome.SUCCEEDED and account.second_factor_at is not None:
+            given = (one_time_code or "").strip()
+            if not given or not await one_time_codes.passes(runtime, session, account, given):
+                outcome, refusal = LoginOutcome.SECOND_FACTOR, "WRONG_CODE" if given else "SECOND_FACTOR_REQUIRED"
         if account is None:
             until = await lock_of_nobody(runtime, login.lower(), now)
             if until is not None:
                 outcome = LoginOutcome.LOCKED
         elif locked:
             until = account.locked_until
-        elif outcome is LoginOutcome.WRONG_CREDENTIALS:
+        elif outcome is LoginOutcome.WRONG_CREDENTIALS or refusal == "WRONG_CODE":
             account.failed_logins += 1
             if account.failed_logins >= LOCK_AFTER:
                 account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
@@ -141,6 +150,8 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
     if outcome is LoginOutcome.LOCKED:
         assert until is not None
         raise Refusal("ACCOUNT_LOCKED", "account", until=until.isoformat(timespec="minutes"))
+    if refusal is not None:
+        raise Refusal(refusal, "oneTimeCode")
     raise Refusal("WRONG_CREDENTIALS", "account")
 
 

@@ -46,6 +46,10 @@ MESSAGES: dict[str, dict[str, str]] = {
     },
     "INVALID_STATE": {"en": "This login was not begun here. Begin again.", "zh": "登录状态无效，请重新发起登录。"},
     "NOT_BOUND": {"en": "No account here is bound to this login.", "zh": "该登录方式未绑定账号。"},
+    "SECOND_FACTOR_REQUIRED": {"en": "Enter the one-time code as well.", "zh": "请输入动态验证码。"},
+    "WRONG_CODE": {"en": "The one-time code is wrong, or was used before.", "zh": "动态验证码错误或已被使用。"},
+    "ALREADY_ENROLLED": {"en": "A second factor is already in use.", "zh": "已启用双重验证。"},
+    "NOT_ENROLLED": {"en": "Begin to enrol a second factor first.", "zh": "请先发起双重验证绑定。"},
     "REGISTRATION_CLOSED": {"en": "Nobody can register here now.", "zh": "当前不开放注册。"},
     "KEY_REUSED": {
         "en": "This idempotency key was used for another request.",

@@ -149,7 +149,9 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
-    assert names("admin", "platform_finance") & everything == {"ChangePassword", "LogIn", "LogOut", "RefreshSession"}
+    assert names("admin", "platform_finance") & everything == {
+        "ChangePassword", "ConfirmSecondFactor", "EnrolSecondFactor", "LogIn", "LogOut", "RefreshSession",
+    }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "UpdateTenant",
     }  # fmt: skip

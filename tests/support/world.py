@@ -33,6 +33,7 @@ from models.identity import (
     LoginProvider,
     LoginRecord,
     LoginSession,
+    RecoveryCode,
     Role,
     RolePolicy,
     StaffAccount,
@@ -344,6 +345,14 @@ async def mark_the_rest(world: World) -> None:
         for account in await session.scalars(select(StaffAccount)):
             name = next(n for n, tenant in world.tenants.items() if tenant.id == account.tenant_id)
             account.name = f"{account.login} {mark(name)}"
+            session.add(
+                RecoveryCode(
+                    tenant_id=account.tenant_id,
+                    tenant_path=account.tenant_path,
+                    account_id=account.id,
+                    code_hash=b"never given out",
+                )
+            )
             session.add(
                 LoginBinding(
                     tenant_id=account.tenant_id,
