@@ -636,6 +636,8 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
 
 OPEN = {"endUserLogin", "registerEndUser"}
 """What anybody may run who names a tenant: it begins a session of somebody else."""
+ECHOING = {"publishAgreement", "setLoginApp"}
+"""What shows callers their own words, which may be somebody's number."""
 HARMLESS = {"logIn", "refreshSession", "logOut", "changePassword", "wechatLogin", "oauthLogin", *OPEN}
 """What takes no id of a row that it changes, and ends the caller's own session or begins one."""
 
@@ -648,7 +650,7 @@ async def test_no_generated_mutation_touches_what_is_foreign(
 ) -> None:
     schema = changing.schema(caller)
     assert schema.mutation_type is not None
-    fields = sorted(set(schema.mutation_type.fields) - HARMLESS)
+    fields = sorted(set(schema.mutation_type.fields) - HARMLESS - ECHOING)
     generated = mutations(
         schema, fields=fields, custom_scalars=SCALARS, allow_null=False, print_ast=lambda document: document
     )
