@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 import uuid
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from typing import Any
 
 import redis.asyncio as redis
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,12 +29,19 @@ from authz.policies import Effect, Policies, PolicyError, PolicyLine, load_polic
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
 from authz.scopes import Rows, Scope, named_by
 from authz.session import Database
-from authz.standing import TENANT_MADE, Admission, in_business, in_service
+from authz.standing import (
+    TENANT_MADE,
+    Admission,
+    in_business,
+    in_service,
+    served,
+)
 from models.identity import (
     AccountStatus,
     ApiKey,
     ApiKeyStatus,
     Department,
+    EndUser,
     LoginSession,
     Role,
     RoleAssignment,
@@ -53,6 +61,8 @@ STAFF = "staff"
 """The built-in role of every member of staff, which the others include."""
 KEY_HOLDER = "key_holder"
 """What no limit of a key's scopes takes away: that it knows itself."""
+END_USER = "end_user"
+"""The built-in role of every end user, whoever serves them."""
 
 log = structlog.get_logger()
 
@@ -66,6 +76,23 @@ class KnownKey:
     """Encrypted; the newest first."""
     networks: tuple[str, ...]
     """Empty: from anywhere."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whose session it is: a staff account's or an end user's."""
+
+    account_id: int | None = None
+    end_user_id: int | None = None
+
+
+def _alive(session_key: str, door: str) -> ColumnElement[bool]:
+    return and_(
+        LoginSession.key == uuid.UUID(session_key),
+        LoginSession.door == door,
+        LoginSession.revoked_at.is_(None),
+        LoginSession.expires_at > func.now(),
+    )
 
 
 class Access:
@@ -160,58 +187,82 @@ class Access:
     async def principal_of_session(
         self,
         session_key: str,
-        account_id: int,
+        holder: Holder,
         door: str,
         expires_at: float,
         admission: Admission,
         language: str,
     ) -> Principal | None:
-        """The staff member behind an access token; None when the session, account or tenant has ended."""
+        """Who is behind an access token; None when the session, its holder or the holder's tenant has ended."""
         await self._catch_up()
         generation = self.generation
         key = f"session:{session_key}:{language}"
         if (kept := self._kept(key)) is not None:
-            return kept if (kept.door, kept.account_id) == (door, account_id) else None
+            known = (kept.door, kept.account_id, kept.end_user_id)
+            return kept if known == (door, holder.account_id, holder.end_user_id) else None
+        find = self._person if holder.account_id is None else self._member
         async with self._database.transaction(system("authentication")) as session:
-            found = (
-                await session.execute(
-                    select(StaffAccount, Tenant.id, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
-                    .join(LoginSession, LoginSession.account_id == StaffAccount.id)
-                    .join(Tenant, Tenant.id == StaffAccount.tenant_id)
-                    .where(
-                        LoginSession.key == uuid.UUID(session_key),
-                        LoginSession.door == door,
-                        LoginSession.revoked_at.is_(None),
-                        LoginSession.expires_at > func.now(),
-                        StaffAccount.id == account_id,
-                        in_service(),
-                    )
-                )
-            ).one_or_none()
-            if found is None:
-                return None
-            account, tenant_id, path, kind, requests_per_minute = found
-            roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
-            held = admission.of(roles, kind.name)
-            below = await self._tenants_below(session, path)
-            departments = await _departments(session, account, held)
-        principal = Principal(
+            found = await find(session, session_key, holder, door, admission)
+        if found is None:
+            return None
+        principal = dataclasses.replace(found, session_key=session_key, expires_at=expires_at, language=language)
+        self._keep(key, principal, generation)
+        return principal
+
+    async def _member(
+        self, session: AsyncSession, session_key: str, holder: Holder, door: str, admission: Admission
+    ) -> Principal | None:
+        found = (
+            await session.execute(
+                select(StaffAccount, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
+                .join(LoginSession, LoginSession.account_id == StaffAccount.id)
+                .join(Tenant, Tenant.id == StaffAccount.tenant_id)
+                .where(_alive(session_key, door), StaffAccount.id == holder.account_id, in_service())
+            )
+        ).one_or_none()
+        if found is None:
+            return None
+        account, path, kind, requests_per_minute = found
+        roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
+        held = admission.of(roles, kind.name)
+        return Principal(
             kind=PrincipalKind.STAFF,
             door=door,
             grants=self.grants_of([STAFF, *held] if held else [], path),
-            tenant_id=tenant_id,
+            tenant_id=account.tenant_id,
             path=path,
-            tenants_below=below,
+            tenants_below=await self._tenants_below(session, path),
             tenant_requests_per_minute=requests_per_minute,
             account_id=account.id,
             roles=held,
-            departments=departments,
-            session_key=session_key,
-            expires_at=expires_at,
-            language=language,
+            departments=await _departments(session, account, held),
         )
-        self._keep(key, principal, generation)
-        return principal
+
+    async def _person(
+        self, session: AsyncSession, session_key: str, holder: Holder, door: str, admission: Admission
+    ) -> Principal | None:
+        found = (
+            await session.execute(
+                select(EndUser.tenant_id, Tenant.path, Tenant.kind)
+                .join(LoginSession, LoginSession.end_user_id == EndUser.id)
+                .join(Tenant, Tenant.id == EndUser.tenant_id)
+                .where(_alive(session_key, door), EndUser.id == holder.end_user_id, served())
+            )
+        ).one_or_none()
+        if found is None:
+            return None
+        tenant_id, path, kind = found
+        held = admission.of([END_USER], kind.name)
+        # no path: a person reaches what is theirs, wherever it stands, and nothing of the tenant that serves them
+        return Principal(
+            kind=PrincipalKind.END_USER,
+            door=door,
+            grants=self.grants_of(held, ROOT_PATH),
+            tenant_id=tenant_id,
+            home=path,
+            end_user_id=holder.end_user_id,
+            roles=held,
+        )
 
     async def principal_of_key(self, key: str, door: str, admission: Admission, language: str) -> KnownKey | None:
         """The partner behind an API key, with what its scopes leave of its roles; None for a key that is not valid

@@ -46,6 +46,8 @@ class Principal:
     grants: Grants
     tenant_id: int | None = None
     path: str = ""
+    home: str = ""
+    """The path of the tenant that serves an end user: opens what the tenants down to it publish, and nothing else."""
     tenants_below: int = 0
     tenant_requests_per_minute: int | None = None
     """What all callers of the tenant may ask together; None: no limit above their own."""
@@ -70,8 +72,9 @@ class Principal:
 
     @cached_property
     def ancestors(self) -> tuple[str, ...]:
-        """The paths from the platform down to the caller's own tenant."""
-        steps = self.path.strip(".").split(".") if self.path else []
+        """The paths from the platform down to the caller's own tenant, or to the one that serves an end user."""
+        place = self.path or self.home
+        steps = place.strip(".").split(".") if place else []
         return tuple("." + ".".join(steps[: n + 1]) + "." for n in range(len(steps)))
 
     @cached_property

@@ -20,7 +20,11 @@ from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal
 from authz.scopes import Scope, of_departments
 from models.base import Personal, Published, TenantOwned
-from models.identity import Department, StaffAccount
+from models.identity import (
+    Department,
+    EndUser,
+    StaffAccount,
+)
 from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
 from models.tenancy import Tenant
 
@@ -46,9 +50,9 @@ def _narrow(state: ORMExecuteState) -> None:
     if state.is_insert and state.is_orm_statement and not state.is_from_statement:
         raise ScopeError("bulk inserts pass the session by: add objects, or use COPY under row-level security")
     if isinstance(state.statement, Update):
-        moved = {getattr(c, "key", c) for c in state.statement._values or {}} & {"tenant_id", "tenant_path"}
-        if moved:
-            raise ScopeError("a bulk update may not move rows to another tenant")
+        kept = {"tenant_id", "tenant_path"} | ({"end_user_id"} if principal.end_user_id is not None else set())
+        if {getattr(c, "key", c) for c in state.statement._values or {}} & kept:
+            raise ScopeError("a bulk update may not move rows to another tenant or person")
     if state.is_column_load or state.is_relationship_load:
         return
     _narrow_staff(state, principal)
@@ -62,6 +66,8 @@ def _narrow(state: ORMExecuteState) -> None:
             inside = or_(inside, model.tenant_path.in_(ancestors))
         if issubclass(model, Personal) and person is not None:
             inside = or_(inside, model.end_user_id == person)
+        if issubclass(model, EndUser) and person is not None:
+            inside = or_(inside, model.id == person)
         return inside
 
     def tenants(model: Any) -> Any:
@@ -99,7 +105,7 @@ def _claim(session: Session, *_: object) -> None:
         if isinstance(row, TenantOwned | Tenant) and not (
             path is not None and principal.path and principal.path <= path < principal.path_end
         ):
-            person = getattr(row, "end_user_id", None)
+            person = row.id if isinstance(row, EndUser) else getattr(row, "end_user_id", None)
             if person is None or person != principal.end_user_id:
                 raise ScopeError(f"{type(row).__name__} at {path!r} lies outside {principal.path!r}")
 

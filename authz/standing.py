@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.orm import aliased
 
-from models.identity import AccountStatus, Department, StaffAccount
+from models.identity import AccountStatus, Department, EndUser, StaffAccount
 from models.tenancy import Tenant, TenantClosure, TenantStatus
 
 TENANT_MADE = "role:"
@@ -42,6 +42,11 @@ def in_business(tenant_id: Any) -> ColumnElement[bool]:
         .join(above, above.id == TenantClosure.ancestor_id)
         .where(TenantClosure.tenant_id == tenant_id, above.status != TenantStatus.ACTIVE)
     )
+
+
+def served() -> ColumnElement[bool]:
+    """The end user may act: the person is not kept out, and the company that serves it is in order."""
+    return and_(EndUser.status == AccountStatus.ACTIVE, in_business(EndUser.tenant_id))
 
 
 def in_service() -> ColumnElement[bool]:

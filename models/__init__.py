@@ -1,6 +1,7 @@
 """What is stored: SQLAlchemy 2 declarative models, one file per domain. Imports nothing else of ours."""
 
 from models import (
+    agreements,
     catalog,
     dictionaries,
     guidance,
@@ -17,6 +18,7 @@ from models import (
 )
 
 __all__ = [
+    "agreements",
     "catalog",
     "dictionaries",
     "guidance",

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
 
-from models.base import Base, LogEntry, TenantOwned, Timestamped, stored_enum
+from models.base import Base, LogEntry, Personal, TenantOwned, Timestamped, stored_enum
 from models.tenancy import Tenant
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class LoginOutcome(enum.Enum):
     DISABLED = "DISABLED"
     WRONG_DOOR = "WRONG_DOOR"
     WRONG_ADDRESS = "WRONG_ADDRESS"
+    SECOND_FACTOR = "SECOND_FACTOR"
 
 
 class DataScope(enum.Enum):
@@ -51,6 +52,12 @@ class DataScope(enum.Enum):
     DEPARTMENT = "DEPARTMENT"
     DEPARTMENT_AND_BELOW = "DEPARTMENT_AND_BELOW"
     SELF = "SELF"
+
+
+class LoginProvider(enum.Enum):
+    WECHAT_MINI_PROGRAM = "WECHAT_MINI_PROGRAM"
+    WECHAT_OFFICIAL_ACCOUNT = "WECHAT_OFFICIAL_ACCOUNT"
+    GITEE = "GITEE"
 
 
 class ApiKeyStatus(enum.Enum):
@@ -93,10 +100,24 @@ class StaffAccount(Timestamped, TenantOwned, Base):
     locked_until: Mapped[datetime | None]
     password_changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_login_at: Mapped[datetime | None]
+    second_factor_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    second_factor_at: Mapped[datetime | None]
+    second_factor_step: Mapped[int | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     department: Mapped[Department | None] = relationship(lazy="raise")
     roles: Mapped[list[RoleAssignment]] = relationship(lazy="raise", back_populates="account")
+
+
+class RecoveryCode(TenantOwned, Base):
+    """A code by which an account logs in once that has lost its second factor; only a keyed digest is kept."""
+
+    __tablename__ = "recovery_code"
+    __constraints__ = (UniqueConstraint("account_id", "code_hash"),)
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"))
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime | None]
 
 
 class Role(Timestamped, TenantOwned, Base):
@@ -141,16 +162,25 @@ class RoleAssignment(TenantOwned, Base):
 
 
 class EndUser(Timestamped, TenantOwned, Base):
-    """A person who uses a card: known by phone, or by WeChat openid (S0-40). Served by one tenant."""
+    """A person whom one tenant serves: known by phone, by WeChat openid (S0-40), or by an account name and a
+    password (S1-74). An account name is one person's within its tenant."""
 
     __tablename__ = "end_user"
     __constraints__ = (
         UniqueConstraint("tenant_id", "phone"),
         UniqueConstraint("wechat_app_id", "wechat_openid"),
+        Index("uq_end_user_login", "tenant_id", text("lower(login)"), unique=True),
     )
 
     name: Mapped[str | None]
     phone: Mapped[str | None]
+    email: Mapped[str | None]
+    login: Mapped[str | None]
+    password_hash: Mapped[str | None]
+    failed_logins: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    locked_until: Mapped[datetime | None]
+    password_changed_at: Mapped[datetime | None]
+    last_login_at: Mapped[datetime | None]
     wechat_app_id: Mapped[str | None]
     wechat_openid: Mapped[str | None]
     wechat_unionid: Mapped[str | None]
@@ -189,13 +219,44 @@ class ApiKey(Timestamped, TenantOwned, Base):
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 
 
-class LoginSession(TenantOwned, Base):
-    """One login of an account at one door, kept alive by a rotating refresh token."""
+class LoginApp(Timestamped, TenantOwned, Base):
+    """An application that a tenant registered with a third party, so that people log in through it (S0-40)."""
+
+    __tablename__ = "login_app"
+    __constraints__ = (UniqueConstraint("tenant_id", "provider"), UniqueConstraint("provider", "app_id"))
+
+    provider: Mapped[LoginProvider] = mapped_column(stored_enum(LoginProvider))
+    app_id: Mapped[str]
+    secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
+    status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+
+
+class LoginBinding(TenantOwned, Base):
+    """Whom a third party must vouch for to log in as a staff account (S0-20, S2-28)."""
+
+    __tablename__ = "login_binding"
+    __constraints__ = (
+        UniqueConstraint("account_id", "provider"),
+        UniqueConstraint("provider", "app_id", "subject"),
+    )
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"))
+    provider: Mapped[LoginProvider] = mapped_column(stored_enum(LoginProvider))
+    app_id: Mapped[str]
+    subject: Mapped[str]
+    bound_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class LoginSession(Personal, TenantOwned, Base):
+    """One login of a staff account or of an end user at one door, kept alive by a rotating refresh token."""
 
     __tablename__ = "login_session"
+    __constraints__ = (CheckConstraint("num_nonnulls(account_id, end_user_id) = 1", name="one_holder"),)
 
     key: Mapped[uuid.UUID] = mapped_column(UUID, unique=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
     door: Mapped[str]
     refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -205,11 +266,13 @@ class LoginSession(TenantOwned, Base):
     ip: Mapped[str | None] = mapped_column(INET)
     user_agent: Mapped[str | None]
 
-    account: Mapped[StaffAccount] = relationship(lazy="raise")
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+    end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="LoginSession.end_user_id")
 
 
-class LoginRecord(LogEntry, Base):
-    """The log of logins, successful or not (S1-28). An unknown account's attempt belongs to the platform."""
+class LoginRecord(Personal, LogEntry, Base):
+    """The log of logins, successful or not (S1-28). An attempt of nobody who is known belongs to the tenant whose
+    end user it would be, and to the platform where no tenant was named."""
 
     __tablename__ = "login_record"
 

@@ -87,6 +87,7 @@ class OperationRecord(LogEntry, Base):
     door: Mapped[str]
     account_id: Mapped[int | None]
     api_key_id: Mapped[int | None]
+    end_user_id: Mapped[int | None]
     mutation: Mapped[str]
     arguments: Mapped[dict[str, Any]] = mapped_column(JSONB)
     outcome: Mapped[str]

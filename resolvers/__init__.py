@@ -1,15 +1,19 @@
 """How a field is answered: query roots, mutations, and the loaders of live fields, one file per domain."""
 
 from resolvers import (
+    agreements,
     catalog,
     dictionaries,
+    end_users,
     guidance,
     identity,
     jobs,
     notifications,
+    oauth,
     organisation,
     parameters,
     permissions,
+    second_factor,
     sim,
     system,
     tenancy,
@@ -18,15 +22,19 @@ from resolvers import (
 )
 
 __all__ = [
+    "agreements",
     "catalog",
     "dictionaries",
+    "end_users",
     "guidance",
     "identity",
     "jobs",
     "notifications",
+    "oauth",
     "organisation",
     "parameters",
     "permissions",
+    "second_factor",
     "sim",
     "system",
     "tenancy",

@@ -39,9 +39,21 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 log = structlog.get_logger()
 
 SECRET_NAMES = frozenset(
-    {"password", "secret", "token", "api_key", "current", "new", "refresh_token", "verification_code"}
+    {
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "current",
+        "new",
+        "refresh_token",
+        "login_code",
+        "state",
+        "one_time_code",
+        "verification_code",
+    }
 )
-SHOWN_ONCE = frozenset({"secret"})
+SHOWN_ONCE = frozenset({"secret", "uri", "recovery_codes"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
 GIVEN_UP = frozenset({"40001", "40P01"})
@@ -267,6 +279,7 @@ async def _record(
     """Writes the operation log, whatever became of the mutation."""
     principal, runtime = context.principal, context.runtime
     scope = principal if principal.path else system("operation log")
+    path = principal.path or principal.home or ROOT_PATH
     shown = {
         name: REDACTED if name in SECRET_NAMES else _plain(value, redact=True) for name, value in arguments.items()
     }
@@ -277,11 +290,12 @@ async def _record(
         session.add(
             OperationRecord(
                 tenant_id=tenant_id,
-                tenant_path=principal.path or ROOT_PATH,
+                tenant_path=path,
                 request_id=context.origin.request_id,
                 door=context.door.name,
                 account_id=principal.account_id,
                 api_key_id=principal.api_key_id,
+                end_user_id=principal.end_user_id,
                 mutation=root.function.__name__,
                 arguments=shown,
                 outcome=outcome,

@@ -10,6 +10,7 @@ import strawberry
 from sqlalchemy import Select, select
 
 import models.identity as stored
+from authz.principal import PrincipalKind
 from models.identity import AccountStatus
 from planner.errors import bad_input
 from planner.mapping import Connection, refer
@@ -42,6 +43,9 @@ from schema.permissions import (
 )
 from services import (
     api_keys as partners_keys,
+)
+from services import (
+    end_users as people,
 )
 from services import (
     identity,
@@ -129,7 +133,7 @@ async def last_used(ctx: Context, rows: Sequence[Any]) -> list[datetime | None]:
     return [None if at is None else datetime.fromtimestamp(float(at), UTC) for at in found]
 
 
-def _session(tokens: identity.Tokens) -> SessionPayload:
+def session_payload(tokens: identity.Tokens) -> SessionPayload:
     return SessionPayload(
         session=Session(
             access_token=tokens.access_token, refresh_token=tokens.refresh_token, expires_at=tokens.expires_at
@@ -141,13 +145,15 @@ def _session(tokens: identity.Tokens) -> SessionPayload:
 @mutation(public=True)
 async def log_in(ctx: Context, input: LogInInput) -> SessionPayload:
     """Logs a staff member in at this door with account and password (S0-01, S0-19)."""
-    return _session(await identity.log_in(ctx.runtime, ctx.door, ctx.origin, input.account, input.password))
+    return session_payload(
+        await identity.log_in(ctx.runtime, ctx.door, ctx.origin, input.account, input.password, input.one_time_code)
+    )
 
 
 @mutation(public=True)
 async def refresh_session(ctx: Context, refresh_token: str) -> SessionPayload:
     """New tokens for a refresh token, which works once (S0-01)."""
-    return _session(await identity.refresh(ctx.runtime, ctx.door, refresh_token))
+    return session_payload(await identity.refresh(ctx.runtime, ctx.door, refresh_token))
 
 
 @mutation
@@ -159,8 +165,9 @@ async def log_out(ctx: Context, everywhere: bool = False) -> DonePayload:
 
 @mutation
 async def change_password(ctx: Context, input: ChangePasswordInput) -> DonePayload:
-    """Changes the caller's password; its other sessions end."""
-    await identity.change_password(ctx.now, input.current, input.new)
+    """Changes the caller's password; its other sessions end (S1-32, S1-86)."""
+    change = people.change_password if ctx.principal.kind is PrincipalKind.END_USER else identity.change_password
+    await change(ctx.now, input.current, input.new)
     return DonePayload(done=True, errors=[])
 
 

@@ -1,6 +1,7 @@
 """What the graph says: types, inputs and enumerations, one file per domain. Nouns only."""
 
 from schema import (
+    agreements,
     catalog,
     dictionaries,
     guidance,
@@ -18,6 +19,7 @@ from schema import (
 )
 
 __all__ = [
+    "agreements",
     "catalog",
     "dictionaries",
     "guidance",

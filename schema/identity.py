@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import strawberry
 from sqlalchemy import and_, func, text
 
+import models.agreements as stored_agreements
 import models.identity as stored
-from models.identity import AccountStatus, ApiKeyStatus, LoginMethod, LoginOutcome
+from models.identity import (
+    AccountStatus,
+    ApiKeyStatus,
+    LoginMethod,
+    LoginOutcome,
+    LoginProvider,
+)
 from models.permissions import (
     StaffPosition as StoredStaffPosition,
 )
@@ -27,9 +34,10 @@ from planner.mapping import (
     value,
 )
 from schema.common import UserError
-from schema.masks import masked_phone
+from schema.masks import masked_email, masked_phone
 
 if TYPE_CHECKING:
+    from schema.agreements import AgreementConsent
     from schema.organisation import StaffPosition
     from schema.permissions import MenuItem, ModuleAccess
     from schema.tenancy import Tenant
@@ -38,6 +46,7 @@ enum_type(AccountStatus, "Whether an account may be used.")
 enum_type(ApiKeyStatus, "Whether an API key may be used.")
 enum_type(LoginMethod, "How somebody came in.")
 enum_type(LoginOutcome, "How a login ended.")
+enum_type(LoginProvider, "A third party through which people log in.")
 
 
 @entity(stored.Department, prefix="dep", filters=("name", "status"), sorts=("position", "name"))
@@ -74,22 +83,51 @@ class StaffAccount(Node):
     status: AccountStatus
     locked_until: datetime | None = column("Until when too many wrong passwords keep it out.")
     last_login_at: datetime | None
+    second_factor_at: datetime | None = column("Since when a login needs a one-time code as well; null where none.")
     created_at: datetime
     department: Department | None = to_one("Where it works.")
     tenant: Tenant | None = to_one("Whose staff it is.")
     roles: Connection[RoleAssignment] = to_many("What it may do.", by=stored.RoleAssignment.account_id)
     positions: Connection[StaffPosition] = to_many("Its positions.", by=StoredStaffPosition.account_id)
+    login_bindings: Connection[LoginBinding] = to_many(
+        "Through whom it may come in (S0-20, S2-28).", by=stored.LoginBinding.account_id
+    )
+
+
+@entity(stored.LoginBinding, prefix="lbd", filters=("provider",))
+class LoginBinding(Node):
+    """A third party that vouches for somebody who logs in as an account (S0-20, S2-28)."""
+
+    provider: LoginProvider
+    bound_at: datetime
 
 
 @entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
 class EndUser(Node):
-    """A person who uses a card; logs in by WeChat (S0-40)."""
+    """A person whom a tenant serves; logs in by WeChat (S0-40), or by account name and password (S1-74)."""
 
     name: str | None
     phone: str | None = column("Masked except for who may see it in full.", mask=masked_phone)
+    email: str | None = column("Masked except for who may see it in full.", mask=masked_email)
+    login: str | None = column("The account name, which is one person's within the tenant.")
     status: AccountStatus
     created_at: datetime
+    last_login_at: datetime | None
     tenant: Tenant | None = to_one("Who serves the person.")
+    consents: Connection[AgreementConsent] = to_many(
+        "What the person has signed (S1-72).", by=stored_agreements.AgreementConsent.end_user_id
+    )
+
+
+@entity(stored.LoginApp, prefix="lap", filters=("provider", "status"))
+class LoginApp(Node):
+    """An application registered with a third party, through which a tenant's people log in (S0-40)."""
+
+    provider: LoginProvider
+    app_id: str = column("As the third party knows it; its secret is never shown.")
+    status: AccountStatus
+    updated_at: datetime
+    tenant: Tenant | None = to_one("Whose people log in through it.")
 
 
 @entity(
@@ -136,7 +174,8 @@ class LoginSession(Node):
     revoked_at: datetime | None
     ip: str | None
     user_agent: str | None
-    account: StaffAccount | None = to_one("Who logged in.")
+    account: StaffAccount | None = to_one("The member of staff who logged in.")
+    end_user: EndUser | None = to_one("The end user who logged in.")
 
 
 @entity(stored.LoginRecord, prefix="lgr", filters=("login", "outcome", "at", "door"), sorts=("at",))
@@ -207,10 +246,101 @@ class DonePayload:
 
 @input_type
 class LogInInput:
-    """An account name and its password (S0-01, S0-19)."""
+    """An account name and its password (S0-01, S0-19); with a second factor, a one-time or recovery code too."""
 
     account: str
     password: str
+    one_time_code: str | None = None
+
+
+@input_type
+class EndUserLoginInput:
+    """An end user's account name at the tenant that serves the person, and its password (S1-74)."""
+
+    tenant: strawberry.ID
+    account: str
+    password: str
+
+
+@input_type
+class WechatLoginInput:
+    """A mini-program, and the login code that WeChat gave it for the person who uses it (S0-40)."""
+
+    app_id: str
+    login_code: str
+
+
+@input_type
+class UpdateMyProfileInput:
+    """Changes to the calling end user's own profile; a field left out stays as it is (S1-85)."""
+
+    name: str | None = None
+    email: str | None = None
+
+
+@input_type
+class SetLoginAppInput:
+    """The application through which people of the caller's own tenant, or of one below, log in (S0-40).
+
+    The secret is kept encrypted and never shown again; one left out stays as it is.
+    """
+
+    tenant: strawberry.ID | None = None
+    provider: LoginProvider
+    app_id: str
+    secret: str | None = None
+    status: AccountStatus = AccountStatus.ACTIVE
+
+
+@value
+class SecondFactorPayload:
+    """What an authenticator app is to be given, shown this once, or why there is nothing."""
+
+    secret: str | None
+    uri: str | None
+    errors: list[UserError]
+
+
+@value
+class RecoveryCodesPayload:
+    """Codes by which to log in once each without the second factor, shown this once, or why there are none."""
+
+    recovery_codes: list[str]
+    errors: list[UserError]
+
+
+@value
+class OauthBeginningPayload:
+    """Where to send the browser, and the state that it must come back with, or why not."""
+
+    authorize_url: str | None
+    state: str | None
+    errors: list[UserError]
+
+
+@input_type
+class OauthInput:
+    """What the browser came back with from a third party (S0-20, S2-28)."""
+
+    provider: LoginProvider
+    login_code: str
+    state: str
+
+
+@value
+class LoginAppPayload:
+    """The application as it now is, or why nothing was changed."""
+
+    login_app: LoginApp | None
+    errors: list[UserError]
+
+
+@value
+class EndUserPayload:
+    """The end user as the person now is, or why nothing was changed."""
+
+    end_user: EndUser | None
+    errors: list[UserError]
 
 
 @input_type

@@ -7,6 +7,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func
 
 
+def masked_email(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """``a****@example.com``: the first character and the domain."""
+    return func.regexp_replace(column, r"^(.)[^@]*(@.*)$", r"\1****\2")
+
+
 def masked_phone(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``138****5678``: the last four digits, and the first three of a long number."""
     return func.regexp_replace(column, r"^(\d{0,3}).*?(\d{0,4})$", r"\1****\2")

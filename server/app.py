@@ -187,6 +187,8 @@ class Application:
             grantable=GRANTABLE,
             row_types={entity.name: entity.model for entity in registry.entities.values()},
             webhooks_inside=settings.webhooks_inside,
+            public_url=settings.public_url,
+            registration_without_code=settings.registration_without_code,
         )
         self.endpoint = GraphQLEndpoint(
             self.engine, self.runtime, Authentication(self.runtime), self.reader, self.nudge

@@ -88,7 +88,7 @@ class Authentication:
             raise unauthenticated("The access token is not valid, or has expired.")
         generation = self._access.generation
         principal = await self._access.principal_of_session(
-            claims.session_key, claims.account_id, door.name, claims.expires_at, door.rules.admission, language
+            claims.session_key, claims.holder, door.name, claims.expires_at, door.rules.admission, language
         )
         if principal is None:
             raise unauthenticated("The session has ended.")

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
 
     webhooks_inside: bool = False
     """Development only: webhooks may go to private addresses, and over http to loopback."""
+    registration_without_code: bool = False
+    """Whether people may register as end users without proving their e-mail address."""
 
     pool_size: int = 16
     """Database connections of one API process."""

@@ -16,13 +16,30 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.access import STAFF
-from authz.principal import ROOT_PATH, Principal, system
-from authz.scopes import RELATIVE, Reach, Scope, within
-from authz.standing import TENANT_MADE, in_service
+from authz.access import (
+    STAFF,
+    Holder,
+)
+from authz.principal import (
+    ROOT_PATH,
+    Principal,
+    system,
+)
+from authz.scopes import (
+    RELATIVE,
+    Reach,
+    Scope,
+    within,
+)
+from authz.standing import (
+    TENANT_MADE,
+    in_service,
+    served,
+)
 from models.identity import (
     AccountStatus,
     Department,
+    EndUser,
     LoginMethod,
     LoginOutcome,
     LoginRecord,
@@ -31,7 +48,7 @@ from models.identity import (
     StaffAccount,
 )
 from models.tenancy import Tenant
-from services import validation
+from services import one_time_codes, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
@@ -42,11 +59,13 @@ LOCK_AFTER = 5
 LOCK_MINUTES = 15
 NOBODY_SECONDS = 24 * 3600
 """How long failed attempts at a name that no account has are counted."""
+PERSON = "person:"
+"""Stands before the key of an end user in a token; a staff account's stands alone."""
 ATTEMPTS_PER_ADDRESS = 60
 """Tries to log in from one address within a minute, whatever the account."""
 
 _hasher = PasswordHasher()
-_DUMMY = _hasher.hash(secrets.token_hex(16))
+DUMMY_HASH = _hasher.hash(secrets.token_hex(16))
 """Checked for an unknown account, so that its answer takes as long as a known one's."""
 
 
@@ -59,7 +78,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class AccessClaims:
-    account_id: int
+    holder: Holder
     session_key: str
     door: str
     expires_at: float
@@ -69,7 +88,7 @@ async def hash_password(plain: str) -> str:
     return await asyncio.to_thread(_hasher.hash, plain)
 
 
-async def _matches(stored: str, given: str) -> bool:
+async def matches(stored: str, given: str) -> bool:
     try:
         return await asyncio.to_thread(_hasher.verify, stored, given[:1_000])
     except VerificationError:
@@ -79,32 +98,42 @@ async def _matches(stored: str, given: str) -> bool:
 # -- logging in ---------------------------------------------------------------------------------------------------
 
 
-async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, password: str) -> Tokens:
+async def log_in(
+    runtime: Runtime, door: DoorRules, origin: Origin, login: str, password: str, one_time_code: str | None = None
+) -> Tokens:
     """Checks an account name and password at a door (S0-01, S0-19).
 
     Unknown accounts, wrong passwords, disabled accounts and accounts of another door are all told apart in the
     login log only; the caller hears WRONG_CREDENTIALS. ACCOUNT_LOCKED after five wrong passwords in a row.
+    Who has the password right, and has a second factor, hears SECOND_FACTOR_REQUIRED without a one-time code, and
+    WRONG_ONE_TIME_CODE for a wrong or used one, which counts like a wrong password.
     """
     if LoginMethod.PASSWORD.name not in door.login_methods:
         raise Refusal("WRONG_CREDENTIALS", "account")
     login = login.strip().replace("\x00", "\ufffd")
-    await _limit_attempts(runtime, origin)
+    await limit_attempts(runtime, origin)
     async with runtime.database.transaction(system("login")) as session:
         account = await session.scalar(
             select(StaffAccount).where(func.lower(StaffAccount.login) == login.lower()).with_for_update()
         )
         now = datetime.now(UTC)
         until: datetime | None = None
+        refusal: str | None = None
         locked = account is not None and account.locked_until is not None and account.locked_until > now
-        right = await _matches(_DUMMY if account is None else account.password_hash, password)
-        outcome = await _judge(session, account, door, locked=locked, right=right)
+        right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
+        outcome = await judge(session, account, door, locked=locked, right=right)
+        if account is not None and outcome is LoginOutcome.SUCCEEDED and account.second_factor_at is not None:
+            given = (one_time_code or "").strip()
+            if not given or not await one_time_codes.passes(runtime, session, account, given):
+                outcome = LoginOutcome.SECOND_FACTOR
+                refusal = "WRONG_ONE_TIME_CODE" if given else "SECOND_FACTOR_REQUIRED"
         if account is None:
-            until = await _lock_of_nobody(runtime, login.lower(), now)
+            until = await lock_of_nobody(runtime, login.lower(), now)
             if until is not None:
                 outcome = LoginOutcome.LOCKED
         elif locked:
             until = account.locked_until
-        elif outcome is LoginOutcome.WRONG_CREDENTIALS:
+        elif outcome is LoginOutcome.WRONG_CREDENTIALS or refusal == "WRONG_ONE_TIME_CODE":
             account.failed_logins += 1
             if account.failed_logins >= LOCK_AFTER:
                 account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
@@ -127,18 +156,20 @@ async def log_in(runtime: Runtime, door: DoorRules, origin: Origin, login: str, 
         tokens = None
         if outcome is LoginOutcome.SUCCEEDED:
             assert account is not None
-            opened, refresh = _open_session(runtime, account, door, origin, now)
+            opened, refresh = open_session(runtime, account, door, origin, now)
             session.add(opened)
-            tokens = _tokens(runtime, opened, refresh, now)
+            tokens = tokens_of(runtime, opened, refresh, now)
     if tokens is not None:
         return tokens
     if outcome is LoginOutcome.LOCKED:
         assert until is not None
         raise Refusal("ACCOUNT_LOCKED", "account", until=until.isoformat(timespec="minutes"))
+    if refusal is not None:
+        raise Refusal(refusal, "oneTimeCode")
     raise Refusal("WRONG_CREDENTIALS", "account")
 
 
-async def _lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
+async def lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
     """Until when a name is locked that no account has. Such names lock like any other, so that a lock tells nothing."""
     key = f"trellis:nobody-failed:{runtime.keys.digest(login).hex()}"
     failed = await runtime.redis.incr(key)
@@ -148,7 +179,7 @@ async def _lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> dateti
     return None
 
 
-async def _limit_attempts(runtime: Runtime, origin: Origin) -> None:
+async def limit_attempts(runtime: Runtime, origin: Origin) -> None:
     key = f"trellis:login-attempts:{origin.ip}"
     async with runtime.redis.pipeline() as batch:
         batch.incr(key)
@@ -158,9 +189,10 @@ async def _limit_attempts(runtime: Runtime, origin: Origin) -> None:
         raise Refusal("TOO_MANY_ATTEMPTS")
 
 
-async def _judge(
+async def judge(
     session: AsyncSession, account: StaffAccount | None, door: DoorRules, *, locked: bool, right: bool
 ) -> LoginOutcome:
+    """How a try to log in ends, for an account or for none, at a door."""
     if account is None:
         return LoginOutcome.WRONG_CREDENTIALS
     if locked:
@@ -180,15 +212,17 @@ async def _judge(
     return LoginOutcome.SUCCEEDED
 
 
-def _open_session(
-    runtime: Runtime, account: StaffAccount, door: DoorRules, origin: Origin, now: datetime
+def open_session(
+    runtime: Runtime, holder: StaffAccount | EndUser, door: DoorRules, origin: Origin, now: datetime
 ) -> tuple[LoginSession, str]:
+    """A new session and the refresh token that it can be told to continue by."""
     refresh = secrets.token_urlsafe(32)
     opened = LoginSession(
-        tenant_id=account.tenant_id,
-        tenant_path=account.tenant_path,
+        tenant_id=holder.tenant_id,
+        tenant_path=holder.tenant_path,
         key=uuid.uuid4(),
-        account_id=account.id,
+        account_id=holder.id if isinstance(holder, StaffAccount) else None,
+        end_user_id=holder.id if isinstance(holder, EndUser) else None,
         door=door.name,
         refresh_hash=runtime.keys.digest(refresh),
         expires_at=now + timedelta(days=SESSION_DAYS),
@@ -198,9 +232,10 @@ def _open_session(
     return opened, refresh
 
 
-def _tokens(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:
+def tokens_of(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:
     expires = now + timedelta(minutes=ACCESS_MINUTES)
-    claims = {"sub": str(session.account_id), "sid": str(session.key), "aud": session.door, "exp": expires, "iat": now}
+    subject = str(session.account_id) if session.end_user_id is None else f"{PERSON}{session.end_user_id}"
+    claims = {"sub": subject, "sid": str(session.key), "aud": session.door, "exp": expires, "iat": now}
     access = jwt.encode(claims, runtime.keys.signing, algorithm="HS256")
     return Tokens(access, f"{session.key}.{refresh}", expires)
 
@@ -211,7 +246,10 @@ def read_access_token(runtime: Runtime, token: str, door: str) -> AccessClaims |
         claims = jwt.decode(token, runtime.keys.signing, algorithms=["HS256"], audience=door)
     except jwt.InvalidTokenError:
         return None
-    return AccessClaims(int(claims["sub"]), claims["sid"], door, float(claims["exp"]))
+    subject: str = claims["sub"]
+    person = subject.removeprefix(PERSON)
+    holder = Holder(account_id=int(subject)) if person == subject else Holder(end_user_id=int(person))
+    return AccessClaims(holder, claims["sid"], door, float(claims["exp"]))
 
 
 async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
@@ -234,13 +272,15 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
         if found is not None and found.revoked_at is None and found.expires_at > now:
             active = await session.scalar(
                 select(StaffAccount.id).where(StaffAccount.id == found.account_id, in_service())
+                if found.end_user_id is None
+                else select(EndUser.id).where(EndUser.id == found.end_user_id, served())
             )
             if not hmac.compare_digest(found.refresh_hash, runtime.keys.digest(given)):
                 found.revoked_at, reused = now, True
             elif active is not None:
                 fresh = secrets.token_urlsafe(32)
                 found.refresh_hash, found.refreshed_at = runtime.keys.digest(fresh), now
-                tokens = _tokens(runtime, found, fresh, now)
+                tokens = tokens_of(runtime, found, fresh, now)
     if reused:
         await runtime.access.changed()
     if tokens is None:
@@ -249,10 +289,12 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
 
 
 async def log_out(work: Work, *, everywhere: bool = False) -> None:
-    """Ends the caller's session, or all of the account's."""
+    """Ends the caller's session, or all sessions of the account or end user."""
     ended = update(LoginSession).values(revoked_at=func.now()).where(LoginSession.revoked_at.is_(None))
-    if everywhere:
+    if everywhere and work.principal.account_id is not None:
         ended = ended.where(LoginSession.account_id == work.principal.account_id)
+    elif everywhere and work.principal.end_user_id is not None:
+        ended = ended.where(LoginSession.end_user_id == work.principal.end_user_id)
     elif work.principal.session_key is not None:
         ended = ended.where(LoginSession.key == uuid.UUID(work.principal.session_key))
     else:
@@ -428,7 +470,7 @@ async def change_password(work: Work, current: str, new: str) -> StaffAccount:
     """The caller's own password; every other session of the account ends."""
     assert work.principal.account_id is not None
     account = await account_within_reach(work, work.principal.account_id)
-    if not await _matches(account.password_hash, current):
+    if not await matches(account.password_hash, current):
         raise Refusal("WRONG_CREDENTIALS", "current")
     account.password_hash = await hash_password(validation.password(new, "new"))
     account.password_changed_at = datetime.now(UTC)

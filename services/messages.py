@@ -62,6 +62,26 @@ MESSAGES: dict[str, dict[str, str]] = {
         "zh": "该类型的客户不能放在此上级之下。",
     },
     "PARENT_WITHIN": {"en": "A branch cannot be moved below itself.", "zh": "不能将分支移动到其自身之下。"},
+    "ACCOUNT_DISABLED": {"en": "This account is disabled.", "zh": "账号已停用。"},
+    "LOGIN_NOT_OFFERED": {"en": "This way to log in is not offered here.", "zh": "此处不支持该登录方式。"},
+    "LOGIN_UNAVAILABLE": {
+        "en": "The login service cannot be reached now. Try again later.",
+        "zh": "登录服务暂不可用，请稍后再试。",
+    },
+    "INVALID_CODE": {
+        "en": "The code is wrong, too old, or was used before.",
+        "zh": "授权码错误、已过期或已被使用。",
+    },
+    "INVALID_STATE": {"en": "This login was not begun here. Begin again.", "zh": "登录状态无效，请重新发起登录。"},
+    "NOT_BOUND": {"en": "No account here is bound to this login.", "zh": "该登录方式未绑定账号。"},
+    "SECOND_FACTOR_REQUIRED": {"en": "Enter the one-time code as well.", "zh": "请输入动态验证码。"},
+    "WRONG_ONE_TIME_CODE": {
+        "en": "The one-time code is wrong, or was used before.",
+        "zh": "动态验证码错误或已被使用。",
+    },
+    "ALREADY_ENROLLED": {"en": "A second factor is already in use.", "zh": "已启用双重验证。"},
+    "NOT_ENROLLED": {"en": "Begin to enrol a second factor first.", "zh": "请先发起双重验证绑定。"},
+    "REGISTRATION_CLOSED": {"en": "Nobody can register here now.", "zh": "当前不开放注册。"},
     "KEY_REUSED": {
         "en": "This idempotency key was used for another request.",
         "zh": "该幂等键已用于其他请求。",

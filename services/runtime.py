@@ -43,6 +43,10 @@ class Runtime:
     """The model behind each type of the graph that has rows."""
     webhooks_inside: bool = False
     """Whether webhooks may go to the installation's own network."""
+    public_url: str = ""
+    """How browsers reach this installation, without a slash at the end."""
+    registration_without_code: bool = False
+    """Whether people may register as end users without proving their e-mail address."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,18 @@ from tests.support.world import PASSWORD, World, password_hash
 DOORS = load_doors()
 POLICY = load_policies(POLICIES)
 BELOW = ".0001.0002."
-FIRST_STEPS = {"LogIn", "RefreshSession", "RequestPasswordReset", "ResetPassword"}
+FIRST_STEPS = {
+    "LogIn",
+    "RefreshSession",
+    "RequestPasswordReset",
+    "ResetPassword",
+    "EndUserLogin",
+    "RegisterEndUser",
+    "AgreementsToSign",
+    "WechatLogin",
+    "BeginOauthLogin",
+    "OauthLogin",
+}
 """What somebody sends who has not logged in yet."""
 PLACES = dict.fromkeys(GRANTABLE["PLATFORM"], (ROOT_PATH, Shape.ROOT)) | {"end_user": (ROOT_PATH, Shape.OUTSIDE)}
 
@@ -141,8 +152,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
-        "ChangePassword", "LogIn", "LogOut", "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset",
-        "ResetPassword", "SetNotificationOptOut", "TrackEvents",
+        "ChangePassword", "ConfirmSecondFactor", "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead",
+        "RefreshSession", "RequestPasswordReset", "ResetPassword", "SetNotificationOptOut", "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",
@@ -194,7 +205,11 @@ async def test_a_closed_door_runs_shipped_documents_only(world: World, door: str
 async def test_the_mini_program_starts_by_its_own_document(world: World) -> None:
     for way in ("id", "documentId", "persistedQuery", "ad_hoc"):
         answer = await send(world, "wechat", SENT[way](text_of("wechat", "Viewer")))
-        assert answer == {"data": {"viewer": {"door": "wechat", "roles": [], "permissions": ["Query.viewer"]}}}
+        assert answer == {
+            "data": {
+                "viewer": {"door": "wechat", "roles": [], "permissions": ["Query.agreementsToSign", "Query.viewer"]}
+            }
+        }
     refused = await send(world, "wechat", SENT["id"](text_of("wechat", "MyCards")))
     assert [error["extensions"]["code"] for error in refused["errors"]] == ["UNAUTHENTICATED"]
 

@@ -41,11 +41,12 @@ async def test_the_migrations_raise_the_wall_that_the_models_declare(place: Plac
     asked = """SELECT tablename, policyname, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2"""
     rights = """SELECT table_name, privilege_type FROM information_schema.role_table_grants
                 WHERE grantee = 'trellis_app' AND table_schema = 'public' ORDER BY 1, 2"""
+    kept = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
     connection = await asyncpg.connect(place.owner_url, ssl=False)
-    migrated = [await connection.fetch(asked), await connection.fetch(rights)]
+    migrated = [await connection.fetch(question) for question in (asked, rights, kept)]
     for statement in statements():
         await connection.execute(statement)
-    declared = [await connection.fetch(asked), await connection.fetch(rights)]
+    declared = [await connection.fetch(question) for question in (asked, rights, kept)]
     await connection.close()
     assert migrated == declared
 

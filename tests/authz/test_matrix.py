@@ -23,7 +23,7 @@ BELOW = ".0001.0002."
 """The place of a customer: just below the platform."""
 DEEPER = ".0001.0002.0003."
 POLICY = load_policies(POLICIES)
-ROLES = ["anybody", *sorted(role for door in load_doors().values() for role in door.rules.admission.roles)]
+ROLES = ["anybody", *sorted({role for door in load_doors().values() for role in door.rules.admission.roles})]
 """Everybody's role, and all that somebody can hold at a door."""
 LETTERS = {
     Scope.ALL: "A",
@@ -93,7 +93,8 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "EndUser.phoneUnmasked", "Notification.addressUnmasked", "SimCard.iccid", "StaffAccount.phoneUnmasked",
+        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Notification.addressUnmasked", "SimCard.iccid",
+        "StaffAccount.phoneUnmasked",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -108,8 +109,9 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
     staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
     assert holders == {
-        "EndUser.phoneUnmasked": ["platform_admin"],
         "Notification.addressUnmasked": staff,
+        "EndUser.emailUnmasked": ["end_user", "platform_admin"],
+        "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
         "SimCard.iccid": platform,
         "StaffAccount.phoneUnmasked": staff,
     }

@@ -20,7 +20,7 @@ from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from authz.principal import Principal, system, visitor
 from authz.session import Database, ScopedSession, ScopeError
-from models.base import AppendOnly, Published
+from models.base import AppendOnly, Personal, Published
 from models.catalog import DataPackage
 from models.identity import StaffAccount
 from models.security import ANCESTORS_SETTING, APPLICATION_ROLE, END_USER_SETTING, PATH_SETTING, mapped_tables
@@ -420,7 +420,8 @@ async def test_history_is_never_changed_or_removed(full: World, place: Place) ->
     """Not even by the platform, which reaches every row."""
     histories = {name for name, (model, _) in TABLES.items() if issubclass(model, AppendOnly)}
     assert histories == {
-        "behaviour_event", "login_record", "membership_grant", "operation_record", "sim_status_change", "task_refusal",
+        "agreement", "agreement_consent", "behaviour_event", "login_record", "membership_grant", "operation_record",
+        "sim_status_change", "task_refusal",
     }  # fmt: skip
     async with application(place, context(full, "platform")) as connection:
         for name in histories:
@@ -492,8 +493,54 @@ async def test_an_end_user_reaches_personal_rows_alone(full: World, place: Place
     settings = {PATH_SETTING: "", ANCESTORS_SETTING: "", END_USER_SETTING: str(person)}
     async with application(place, settings) as connection:
         seen = {name: count for name, count in (await _visible(connection)).items() if count}
-        assert seen == {"sim_card": 1, "sim_end_user_binding": 1}
+        assert seen == {"agreement_consent": 1, "end_user": 1, "sim_card": 1, "sim_end_user_binding": 1}
         assert await connection.fetchval("SELECT end_user_id FROM sim_card") == person
+        assert await connection.fetchval("SELECT id FROM end_user") == person
+
+
+async def test_an_end_user_gives_no_row_away(full: World, place: Place) -> None:
+    """Neither to another tenant nor to another person, in any table whose rows an end user may change."""
+    person, other = full.end_users["north"], full.end_users["south"]
+    south = full.tenants["south"]
+    await full.sql(
+        "INSERT INTO login_session (tenant_id, tenant_path, key, end_user_id, door, refresh_hash, expires_at) "
+        "VALUES ($1, $2, gen_random_uuid(), $3, 'wechat', '', now() + interval '1 day')",
+        person.tenant_id,
+        person.tenant_path,
+        person.id,
+    )
+    changeable = {
+        name: "id" if name == "end_user" else "end_user_id"
+        for name, (model, _) in TABLES.items()
+        if (issubclass(model, Personal) and not issubclass(model, AppendOnly)) or name == "end_user"
+    }
+    assert set(changeable) == {"end_user", "login_session", "sim_card", "sim_end_user_binding"}
+    before = {name: await full.sql(f"SELECT * FROM {name} ORDER BY id") for name in changeable}
+    settings = {PATH_SETTING: "", ANCESTORS_SETTING: "", END_USER_SETTING: str(person.id)}
+    async with application(place, settings) as connection:
+        for name, column in changeable.items():
+            assert await _attempt(connection, f"UPDATE {name} SET {column} = {column}") == "UPDATE 1", name
+            for change in (
+                f"tenant_id = {south.id}, tenant_path = '{south.path}'",
+                f"tenant_id = {south.id}",
+                f"tenant_path = '{south.path}'",
+                f"{column} = {other.id if column != 'id' else 999_999}",
+                f"{column} = NULL",
+            ):
+                assert await _attempt(connection, f"UPDATE {name} SET {change}") == DENIED, (name, change)
+            foreign = await _attempt(
+                connection, f"UPDATE {name} SET {column} = {person.id} WHERE {column} = {other.id}"
+            )
+            assert foreign == "UPDATE 0", name
+    for name, rows in before.items():
+        assert await full.sql(f"SELECT * FROM {name} ORDER BY id") == rows
+    # who holds the tenant may still move its rows within its branch
+    async with application(place, context(full, "north")) as connection:
+        coast = full.tenants["coast"]
+        moved = (
+            f"UPDATE sim_card SET tenant_id = {coast.id}, tenant_path = '{coast.path}' WHERE end_user_id = {person.id}"
+        )
+        assert await _attempt(connection, moved) == "UPDATE 1"
 
 
 # -- how the wall is built -------------------------------------------------------------------------------------------

@@ -141,6 +141,8 @@ class Writer:
             names = list(kind.fields)
         elif kind.name in self.entities and self.chance(12):
             names = [n for n in names if self.is_live(kind.name, n)] or names
+        # a visitor's question, answered by a service and not by the planner
+        names = [n for n in names if n != "agreementsToSign"]
         if not names:
             return "__typename"
         if self.fields > MOST_FIELDS:

@@ -1,4 +1,4 @@
-"""Sandboxes of partners, served over real HTTP on the loopback."""
+"""A sandbox of a partner, served over real HTTP on the loopback."""
 
 from __future__ import annotations
 

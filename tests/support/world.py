@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stdnum import luhn
 
 from authz.principal import system
+from models.agreements import Agreement, AgreementConsent
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
@@ -27,10 +28,14 @@ from models.identity import (
     ApiKey,
     Department,
     EndUser,
+    LoginApp,
+    LoginBinding,
     LoginMethod,
     LoginOutcome,
+    LoginProvider,
     LoginRecord,
     LoginSession,
+    RecoveryCode,
     Role,
     RolePolicy,
     StaffAccount,
@@ -469,6 +474,24 @@ async def mark_the_rest(world: World) -> None:
             name = next(n for n, tenant in world.tenants.items() if tenant.id == account.tenant_id)
             account.name = f"{account.login} {mark(name)}"
             session.add(
+                RecoveryCode(
+                    tenant_id=account.tenant_id,
+                    tenant_path=account.tenant_path,
+                    account_id=account.id,
+                    code_hash=b"never given out",
+                )
+            )
+            session.add(
+                LoginBinding(
+                    tenant_id=account.tenant_id,
+                    tenant_path=account.tenant_path,
+                    account_id=account.id,
+                    provider=LoginProvider.GITEE,
+                    app_id="gitee",
+                    subject=f"{account.login} {mark(name)}",
+                )
+            )
+            session.add(
                 LoginSession(
                     tenant_id=account.tenant_id,
                     tenant_path=account.tenant_path,
@@ -519,6 +542,18 @@ async def mark_the_rest(world: World) -> None:
                         properties={},
                         door="agent",
                         caller=mark(name),
+                    ),
+                ]
+            )
+            agreement = Agreement(**owner, document="terms", version="1", title="Terms", text="What is agreed.")
+            session.add_all(
+                [
+                    agreement,
+                    LoginApp(
+                        **owner,
+                        provider=LoginProvider.WECHAT_MINI_PROGRAM,
+                        app_id=f"wx {mark(name)}",
+                        secret_encrypted=b"never given out",
                     ),
                     Outlet(
                         **owner,
@@ -591,5 +626,14 @@ async def mark_the_rest(world: World) -> None:
                     DictionaryItem(**owner, type_id=dictionary.id, value=mark(name), label_zh_cn=mark(name)),
                     ParameterOverride(**owner, parameter_id=parameter.id, value=mark(name)),
                 ]
+            )
+            session.add(
+                AgreementConsent(
+                    **owner,
+                    agreement_id=agreement.id,
+                    document="terms",
+                    version=mark(name),
+                    end_user_id=world.end_users[name].id,
+                )
             )
     await world.client.application.runtime.access.changed(policies=True)
