@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system
-from models.dictionaries import Language
 from models.guidance import HelpKind
+from models.tenancy import Language
 from planner.ids import encode_id
 from server.demo import add_account
 from services import guidance
