@@ -128,8 +128,10 @@ class Role(Timestamped, TenantOwned, Base):
 
     name: Mapped[str]
     template_id: Mapped[int | None] = mapped_column(ForeignKey("permission_template.id"), index=True)
-    position: Mapped[int] = mapped_column(SmallInteger, default=0)
-    data_scope: Mapped[DataScope] = mapped_column(stored_enum(DataScope), default=DataScope.ALL)
+    position: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    data_scope: Mapped[DataScope] = mapped_column(
+        stored_enum(DataScope), default=DataScope.ALL, server_default=DataScope.ALL.name
+    )
     remark: Mapped[str | None]
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
 

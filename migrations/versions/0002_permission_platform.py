@@ -213,9 +213,6 @@ TABLES = [
     ALTER TABLE role ADD COLUMN template_id BIGINT, ADD COLUMN position SMALLINT DEFAULT 0 NOT NULL, ADD COLUMN data_scope VARCHAR(40) DEFAULT 'ALL' NOT NULL, ADD COLUMN remark TEXT, ADD CONSTRAINT fk_role_template_id FOREIGN KEY(template_id) REFERENCES permission_template (id), ADD CONSTRAINT ck_role_datascope CHECK (data_scope IN ('ALL', 'CUSTOM', 'DEPARTMENT', 'DEPARTMENT_AND_BELOW', 'SELF'))
     """,
     r"""
-    ALTER TABLE role ALTER COLUMN position DROP DEFAULT, ALTER COLUMN data_scope DROP DEFAULT
-    """,
-    r"""
     CREATE INDEX ix_role_template_id ON role (template_id)
     """,
 ]

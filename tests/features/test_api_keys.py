@@ -197,7 +197,7 @@ async def test_scopes_narrow_what_the_roles_grant(world: World) -> None:
         assert codes(await ask(outside)) == {"FORBIDDEN"}, outside
     viewer = (await ask("{ viewer { permissions } }")).json()["data"]["viewer"]["permissions"]
     assert [name for name in viewer if not name.startswith("ApiKey.")] == [
-        "Query.apiKeys", "Query.simCards", "Query.viewer", "SimCard.id", "SimCard.status",
+        "Query.agreementsToSign", "Query.apiKeys", "Query.simCards", "Query.viewer", "SimCard.id", "SimCard.status",
     ]  # fmt: skip
 
     await done(

@@ -29,6 +29,7 @@ from planner.ids import decode_id
 from planner.mapping import Connection, Key, Node, Registry, entity, live, registry, to_many, to_one
 from planner.pool import Pool
 from planner.registry import query
+from schema.jobs import JobArgument
 from schema.sim import CarrierState
 from server.app import the_graph
 from tests.planner.asked import GENEROUS, Planner, principal, wide
@@ -85,7 +86,13 @@ def message(row: Mapping[str, Any]) -> Any:
     return f"{row['code']}: {row['value']}"
 
 
+def job_arguments(row: Mapping[str, Any]) -> list[JobArgument]:
+    return [JobArgument(name=name, value=value) for name, value in orjson.loads(row["arguments"]).items()]
+
+
 LIVE = {
+    ("ScheduledJob", "arguments"): job_arguments,
+    ("JobRun", "arguments"): job_arguments,
     ("SimCard", "carrier_state"): carrier_state,
     ("ApiKey", "last_used_at"): last_used_at,
     ("ImportTask", "refused_file_url"): refused_file_url,

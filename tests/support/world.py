@@ -506,14 +506,14 @@ async def mark_the_rest(world: World) -> None:
         for name, tenant in world.tenants.items():
             owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
             role = Role(**owner, name=f"Role {mark(name)}", remark=mark(name))
-            template = PermissionTemplate(**owner, key=f"template-{tenant.id}", name=mark(name))
+            template = PermissionTemplate(**owner, key=f"template-{tenant.id}", name="Template")
             post = Position(**owner, code=mark(name), name=f"Position {mark(name)}")
             session.add_all(
                 [
                     role,
                     template,
                     post,
-                    TenantModule(**owner, module=f"module-{tenant.id}", enabled=True, page_variant=mark(name)),
+                    TenantModule(**owner, module=f"module-{tenant.id}", enabled=True, page_variant="plain"),
                 ]
             )
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
@@ -607,7 +607,7 @@ async def mark_the_rest(world: World) -> None:
                 WebhookAttempt(**owner, delivery_id=delivery.id, at=datetime.now(UTC), duration_ms=1, answer=mark(name))
             )
             session.add(RolePolicy(**owner, role_id=role.id, obj="SimCard.id", act="read", scope="subtree"))
-            menu = MenuItem(**owner, template_id=template.id, kind=MenuKind.MENU, key="own", name=mark(name))
+            menu = MenuItem(**owner, template_id=template.id, kind=MenuKind.MENU, key="own", name="menu.own")
             session.add(menu)
             await session.flush()
             department = await session.scalar(select(Department).where(Department.tenant_id == tenant.id))
