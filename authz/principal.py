@@ -100,7 +100,7 @@ class Principal:
     def plan_key(self) -> tuple[str, str, Shape]:
         return self.door, self.grants.key, self.shape
 
-    @property
+    @cached_property
     def caller(self) -> str:
         """A stable name for logs, rate limits and repeats."""
         for kind, key in (("account", self.account_id), ("key", self.api_key_id), ("user", self.end_user_id)):

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,9 @@ from server.embedded.processes import eventually, is_free
 
 CONNECTIONS = 32
 TICKS = os.sysconf("SC_CLK_TCK")
+IDLE_SECONDS, IDLE_SHARE = 0.3, 0.05
+"""A server that uses no more of its core than this for so long has nothing left to answer."""
+PATIENCE = 60.0
 
 SCRIPT = """
 local requests = {}
@@ -93,8 +97,21 @@ def write_requests(file: Path, requests: Sequence[Request]) -> None:
     file.write_text("".join(f"{r.path} {r.token} {r.body}\n" for r in requests))
 
 
+def wait_until_idle(server: int) -> None:
+    """Waits for a server to end what it was asked: a slow one goes on for seconds after its askers have left, on the
+    core that the next contender is measured on. Raises when it never ends.
+    """
+    given_up = time.monotonic() + PATIENCE
+    while time.monotonic() < given_up:
+        used = cpu_seconds(server)
+        time.sleep(IDLE_SECONDS)
+        if cpu_seconds(server) - used <= IDLE_SECONDS * IDLE_SHARE:
+            return
+    raise RuntimeError(f"the server {server} is still busy {PATIENCE:.0f} s after its last request")
+
+
 def measure(port: int, requests: Path, seconds: float, server: int, postmaster: int) -> Measure:
-    """Runs the requests of a file round and round. Raises when an answer was not 200."""
+    """Runs the requests of a file round and round, on idle cores. Raises when an answer was not 200."""
     script = requests.with_name("load.lua")
     script.write_text(SCRIPT)
     tool = wrk()
@@ -109,6 +126,7 @@ def measure(port: int, requests: Path, seconds: float, server: int, postmaster: 
         command, capture_output=True, text=True, check=True, env={**os.environ, "BENCH_REQUESTS": str(requests)}
     )
     after = cpu_seconds(server), cpu_seconds_of_children(postmaster)
+    wait_until_idle(server)
     found = json.loads(done.stdout.rpartition("RESULT ")[2])
     if found["errors"]:
         raise RuntimeError(f"{found['errors']} of {found['requests']} requests failed: {done.stdout}")

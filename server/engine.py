@@ -3,7 +3,6 @@ the second call."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -143,8 +142,3 @@ def refusals_of(error: Exception, request_id: str) -> list[dict[str, Any]]:
         return [GraphRefusal("TIMEOUT", "The operation took too long.").formatted()]
     log.error("an operation failed", request_id=request_id, exc_info=error)
     return [GraphRefusal("INTERNAL", INTERNAL, requestId=request_id).formatted()]
-
-
-async def cancelled_safely(work: Any, seconds: float) -> Any:
-    async with asyncio.timeout(seconds):
-        return await work

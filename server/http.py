@@ -25,8 +25,9 @@ from planner.errors import GraphRefusal, GraphRefusals, bad_input
 from planner.pool import Pool
 from resolvers.context import Context
 from server.authentication import Authentication, unauthenticated
+from server.deadlines import Deadlines
 from server.doors import Door
-from server.engine import Engine, Request, cancelled_safely, refusals_of
+from server.engine import Engine, Request, refusals_of
 from services.rates import Bucket
 from services.runtime import Origin, Runtime
 
@@ -128,6 +129,7 @@ class GraphQLEndpoint:
         self.reader = reader
         self.nudge = nudge
         self.rates = RateLimit()
+        self.deadlines = Deadlines()
 
     async def answer(self, door_name: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -217,8 +219,7 @@ class GraphQLEndpoint:
                 budget.append(bucket)
             request = await self.request(door, payload, method=method, remember=known)
             context = self.context(door, principal, origin, bucket if known else None)
-            found: dict[str, Any] = await cancelled_safely(self.engine.answer(request, context), door.limits.seconds)
-            return found
+            return await self.deadlines.within(door.limits.seconds, self.engine.answer(request, context))
         except GraphRefusals as error:
             if _only_forbidden(error) and not headers.get(b"authorization"):
                 raise unauthenticated() from None

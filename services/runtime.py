@@ -49,7 +49,7 @@ class Runtime:
     """Whether people may register as end users without proving their e-mail address."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Origin:
     """Where a request came from."""
 

@@ -75,6 +75,7 @@ class Connections(Entities):
         self.cost += 1
         rows = self.level("rows")
         at = At(entity, rows, "a")
+        key = at.need(entity.table.c.id)
         expression, fallible = self.object(entity, at, self.below(nodes), path, "p", 1)
         (name, reference) = next(iter(given.items()))
         if name == "id":
@@ -88,7 +89,7 @@ class Connections(Entities):
             .limit(literal_column("1"))
             .subquery(at.alias)
         )
-        self.finish(rows, select(*rows.columns).select_from(self.joined(rows, page)))
+        self.finish(rows, select(*(rows.columns or [key])).select_from(self.joined(rows, page)))
         number = rows.level.number
         body = f"guard(lambda:{expression})" if fallible else expression
         self.source.append(f"def one{number}(rs,S,p):\n if not rs: return None\n r=rs[0]\n return {body}\n")
@@ -117,7 +118,7 @@ class Connections(Entities):
             self.cost += many * max(page.size, 1)
             rows = self.level("rows", parent)
             at = At(entity, rows, "a")
-            at.key = rows.column("a.id", at.need(entity.table.c.id))
+            at.need(entity.table.c.id)
         total = more = "0"
         inside = many * max(page.size, 1)
         for key, field_nodes in selected.items():
@@ -303,11 +304,9 @@ class Connections(Entities):
                 scoped = [*where, self.in_scope(entity, parameters, scope.Use.PAGE)]
                 first = pages.plain(table, columns, scoped, page, parameters)
             source = self.joined(rows, first.subquery(at.alias))
-            order = page.order_by(
-                [literal_column(f'{at.alias}."{k.column.name}"') for k in page.order],
-                literal_column(f"{at.alias}.id"),
-            )
-            statement = select(*rows.columns).select_from(source).order_by(*order)
+            key = at.need(table.c.id)
+            order = page.order_by([at.need(k.column) for k in page.order], key)
+            statement = select(*(rows.columns or [key])).select_from(source).order_by(*order)
         self.finish(rows, statement)
 
     def total(

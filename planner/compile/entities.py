@@ -54,7 +54,6 @@ class Entities(Conditions, ABC):
             return self.concrete(entity, at, sets, path, where, many)
         discriminator = entity.discriminator
         assert discriminator is not None
-        position = at.rows.column(f"{at.alias}.kind", at.need(discriminator))
         parts: dict[str, str] = {}
         fallible = False
         for stored, name in entity.concrete.items():
@@ -63,6 +62,7 @@ class Entities(Conditions, ABC):
                 fallible = fallible or fails
         if len(parts) == len(entity.concrete) and len(set(parts.values())) == 1:
             return next(iter(parts.values())), fallible
+        position = at.rows.column(f"{at.alias}.kind", at.need(discriminator))
         expression = "None"
         for stored, part in parts.items():
             expression = f"({part} if r[{position}]=={stored!r} else {expression})"
@@ -75,7 +75,6 @@ class Entities(Conditions, ABC):
         assert isinstance(graphql_type, GraphQLObjectType)
         parts: list[str] = []
         fallible = False
-        at.key = at.rows.column(f"{at.alias}.id", at.need(entity.table.c.id))
         own = self.grants.reach_of(entity.name, "id", Act.READ)
         for key, nodes in self.collect(graphql_type, sets).items():
             name = nodes[0].name.value
@@ -165,6 +164,8 @@ class Entities(Conditions, ABC):
         # types of one interface may differ in the rows on which they show it
         own = f"@{entity.name}" if narrowed is not None or declared.spec.mask is not None else ""
         position = at.rows.column(f"{at.alias}.{declared.name}{own}", expression)
+        if not own and declared.column is not None and not declared.column.nullable:
+            at.never_null = position
         if isinstance(kind, JSONB):
             return f"(Fragment(r[{position}]) if r[{position}] is not None else None)"
         return f"r[{position}]"
@@ -196,6 +197,7 @@ class Entities(Conditions, ABC):
         place = len(rows.joins)
         rows.joins.append(None)
         expression, fallible = self.object(entity, inner, sets, path, where, many)
+        present = inner.present
         table = entity.table
         wanted = [table.c.id == foreign_key, self.in_scope(entity, rows.parameters)]
         if narrowed is not None:
@@ -209,8 +211,8 @@ class Entities(Conditions, ABC):
             .lateral(alias)
         )
         if fallible:
-            return f"(guard(lambda:{expression}) if r[{inner.key}] is not None else None)", True
-        return f"({expression} if r[{inner.key}] is not None else None)", False
+            expression = f"guard(lambda:{expression})"
+        return f"({expression} if r[{present}] is not None else None)", fallible
 
     def live_field(
         self,

@@ -47,10 +47,22 @@ class At:
     entity: Entity
     rows: Rows
     alias: str
-    key: int = 0
     needs: dict[str, Column[Any]] = field(default_factory=dict)
     made: dict[tuple[Any, ...], tuple[str, bool]] = field(default_factory=dict)
     """Relations and live fields that are compiled already: the types of an interface share them."""
+
+    never_null: int | None = None
+    """The position of a selected column that holds a value in each of the table's rows."""
+
+    @property
+    def key(self) -> int:
+        """The position of the row's key, which is selected once somebody asks."""
+        return self.rows.column(f"{self.alias}.id", self.need(self.entity.table.c.id))
+
+    @property
+    def present(self) -> int:
+        """The position that is null only where a joined row was not found."""
+        return self.key if self.never_null is None else self.never_null
 
     def need(self, column: Column[Any]) -> ColumnElement[Any]:
         self.needs[column.name] = column
