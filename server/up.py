@@ -4,6 +4,7 @@ Databases that the settings do not point elsewhere run here too. Nothing that is
 launcher, even if that is killed: the databases then shut down cleanly, the programs end at once.
 """
 
+import asyncio
 import http.client
 import os
 import signal
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+import asyncpg
 import typer
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from server.embedded import StateFolder
 from server.embedded.postgres import APPLICATION, OWNER, Postgres
@@ -30,6 +33,7 @@ from server.settings import PROJECT, Settings
 if TYPE_CHECKING:
     from server.demo import DemoLogin
 
+MIGRATIONS = PROJECT / "migrations"
 READY_PATIENCE = 60.0
 """Seconds until the API must say that it can serve."""
 
@@ -144,9 +148,25 @@ def migrate(settings: Settings) -> None:
     if not settings.database_owner_url:
         raise ValueError("TRELLIS_DATABASE_OWNER_URL must be set: migrations run as the owner of the database")
     config = Config()
-    config.set_main_option("script_location", str(PROJECT / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("sqlalchemy.url", settings.database_owner_url.replace("%", "%%"))
     command.upgrade(config, "head")
+
+
+def is_current(settings: Settings) -> bool:
+    """Whether the database has the newest schema, so that there may be something to serve already."""
+
+    async def revision() -> str | None:
+        connection = await asyncpg.connect(settings.database_owner_url, ssl=False)
+        try:
+            found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+            return found
+        except asyncpg.UndefinedTableError:
+            return None
+        finally:
+            await connection.close()
+
+    return asyncio.run(revision()) == ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def migrate_and_load_demo(settings: Settings) -> "list[DemoLogin]":
@@ -190,10 +210,17 @@ def _run(
             f"Port {settings.api_port} is taken. Choose another one for the API: TRELLIS_API_PORT=8081"
         )
     settings = children.start_services(settings)
-    logins = prepare(settings)
-    for program in programs(settings):
-        children.start(program)
+    api, *others = programs(settings)
+    if settings.database_owner_url and is_current(settings):
+        # most of a start is the time that programs take to load: the API does so while the demo is looked after
+        children.start(api)
+        logins = prepare(settings)
+    else:
+        logins = prepare(settings)
+        children.start(api)
     children.wait_until_ready(settings)
+    for program in others:
+        children.start(program)
     typer.echo(welcome(settings, logins))
     children.watch()
 
