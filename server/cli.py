@@ -66,4 +66,8 @@ def explain(
     from server import developer
 
     settings = get_settings() if analyze else None
-    typer.echo(developer.explained(operation, as_, below, json.loads(variables), settings))
+    try:
+        typer.echo(developer.explained(operation, as_, below, json.loads(variables), settings))
+    except CannotRunError as failure:
+        typer.echo(failure, err=True)
+        raise typer.Exit(1) from None

@@ -17,7 +17,9 @@ from planner.operation import DocumentLimits, Documents
 from planner.pool import Pool
 from server.app import POLICIES, the_catalog, the_graph
 from server.doors import load_doors
+from server.embedded import StateFolder
 from server.embedded.postgres import APPLICATION, Postgres
+from server.embedded.processes import CannotRunError
 from server.settings import Settings
 
 SDL = Path(__file__).resolve().parent.parent / "schema" / "schema.graphql"
@@ -75,8 +77,15 @@ def explained(file: Path, as_: str, tenants_below: int, variables: dict[str, Any
     return told
 
 
+def _running_here(state_dir: Path) -> str:
+    port = StateFolder(state_dir).last_port("postgres")
+    if port is None:
+        raise CannotRunError("No database runs here: start one with make up, or name one by TRELLIS_DATABASE_URL.")
+    return Postgres(state_dir, port).url(APPLICATION)
+
+
 async def _analyzed(plan: Any, principal: Principal, variables: dict[str, Any], settings: Settings) -> str:
-    pool = Pool(settings.database_url or Postgres(settings.state_dir).url(APPLICATION), 1)
+    pool = Pool(settings.database_url or _running_here(settings.state_dir), 1)
     await pool.start()
     try:
         return await analyze(plan, principal, variables, pool)

@@ -48,12 +48,20 @@ class StateFolder:
     def port(self, name: str) -> int:
         """The loopback port of a service: the one of its last run, unless somebody else has taken it."""
         self._create()
-        remembered = self.path / f"{name}.port"
-        if remembered.exists() and is_free("127.0.0.1", port := int(remembered.read_text())):
-            return port
+        last = self.last_port(name)
+        if last is not None and is_free("127.0.0.1", last):
+            return last
         port = free_port()
-        remembered.write_text(str(port))
+        self._port_file(name).write_text(str(port))
         return port
+
+    def last_port(self, name: str) -> int | None:
+        """Where a service runs now, or ran last; None if it never did."""
+        remembered = self._port_file(name)
+        return int(remembered.read_text()) if remembered.exists() else None
+
+    def _port_file(self, name: str) -> Path:
+        return self.path / f"{name}.port"
 
     def log(self, name: str) -> Path:
         """The empty log of a program that is about to start; its last run's stays beside it as `.log.1`."""
