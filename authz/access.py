@@ -199,7 +199,10 @@ class Access:
         key = f"session:{session_key}:{language}"
         if (kept := self._kept(key)) is not None:
             known = (kept.door, kept.account_id, kept.end_user_id)
-            return kept if known == (door, holder.account_id, holder.end_user_id) else None
+            if known != (door, holder.account_id, holder.end_user_id):
+                return None
+            # it was kept for an earlier token of the session
+            return dataclasses.replace(kept, expires_at=expires_at)
         find = self._person if holder.account_id is None else self._member
         async with self._database.transaction(system("authentication")) as session:
             found = await find(session, session_key, holder, door, admission)

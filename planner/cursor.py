@@ -11,12 +11,12 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
 
+import orjson
+
 from planner.errors import bad_input
 from planner.ids import DIGITS, scramble, unscramble
 
 TAG = 8
-SEPARATOR = "\x1f"
-NULL = "\x00"
 
 
 def order_tag(type_name: str, keys: Sequence[tuple[str, bool]]) -> str:
@@ -29,8 +29,7 @@ def encode_cursor(tag: str, key: int, values: Sequence[str | None] = ()) -> str:
     place = tag + scramble(key)
     if not values:
         return place
-    text = SEPARATOR.join(NULL if value is None else value for value in values)
-    return f"{place}.{urlsafe_b64encode(text.encode()).decode()}"
+    return f"{place}.{urlsafe_b64encode(orjson.dumps(values)).decode()}"
 
 
 def decode_cursor(text: str, tag: str, values: int) -> tuple[int, list[str | None]]:
@@ -51,10 +50,12 @@ def sort_values(text: str) -> list[str | None]:
     if not values:
         return []
     try:
-        decoded = urlsafe_b64decode(values.encode()).decode()
+        found = orjson.loads(urlsafe_b64decode(values.encode()))
     except (ValueError, Base64Error):
         raise _malformed() from None
-    return [None if value == NULL else value for value in decoded.split(SEPARATOR)]
+    if not isinstance(found, list) or not all(value is None or isinstance(value, str) for value in found):
+        raise _malformed()
+    return found
 
 
 def _malformed() -> Exception:

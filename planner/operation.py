@@ -22,6 +22,7 @@ from graphql import (
     InlineFragmentNode,
     NamedTypeNode,
     NonNullTypeNode,
+    ObjectFieldNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -38,6 +39,8 @@ from planner.errors import GraphRefusal, GraphRefusals, bad_input
 
 _PLAIN_SCALARS: dict[str, type] = {"ID": str, "String": str, "Int": int, "Boolean": bool}
 MAX_ERRORS = 20
+KEPT_DOCUMENTS = 1_000
+KEPT_CHARACTERS = 8_000_000
 STRUCTURAL_ARGUMENTS = {
     "first": "value",
     "last": "value",
@@ -52,6 +55,7 @@ STRUCTURAL_ARGUMENTS = {
 class DocumentLimits:
     """What one document may be, before anything is compiled; per door."""
 
+    max_characters: int = 100_000
     max_tokens: int = 5_000
     max_depth: int = 15
     max_aliases: int = 30
@@ -125,20 +129,18 @@ class Operation:
         return tuple([shape(variables[name]) if name in variables else _ABSENT for name, shape in self.structural])
 
     def _structural(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-        found: dict[str, str] = {}
-        operation = self
+        found: dict[str, set[str]] = {}
 
         class Finder(Visitor):
             def enter_argument(self, node: Any, _key: Any, _parent: Any, _path: Any, ancestors: Any) -> None:
                 directive = any(getattr(a, "kind", "") == "directive" for a in ancestors)
                 mode = "value" if directive else STRUCTURAL_ARGUMENTS.get(node.name.value, "presence")
-                for name in _variables_in(node.value):
-                    if mode == "value" or found.get(name) in (None, "presence"):
-                        found[name] = mode
+                for name, decides in _variables_in(node.value):
+                    found.setdefault(name, set()).add("value" if decides else mode)
 
-        for definition in (operation.node, *operation.fragments.values()):
+        for definition in (self.node, *self.fragments.values()):
             visit(definition, Finder())
-        return tuple((name, _SHAPES[mode]) for name, mode in sorted(found.items()))
+        return tuple((name, _shape(modes)) for name, modes in sorted(found.items()))
 
 
 def _plain(coerced: Any) -> dict[str, Any]:
@@ -146,12 +148,13 @@ def _plain(coerced: Any) -> dict[str, Any]:
     return dict(values)
 
 
-def _variables_in(node: Any) -> list[str]:
-    names: list[str] = []
+def _variables_in(node: Any) -> list[tuple[str, bool]]:
+    """The variables of an argument; whether each stands where its value decides the SQL, as that of isNull does."""
+    names: list[tuple[str, bool]] = []
 
     class Finder(Visitor):
-        def enter_variable(self, node: VariableNode, *_: Any) -> None:
-            names.append(node.name.value)
+        def enter_variable(self, node: VariableNode, _key: Any, parent: Any, *_: Any) -> None:
+            names.append((node.name.value, isinstance(parent, ObjectFieldNode) and parent.name.value == "isNull"))
 
     visit(node, Finder())
     return names
@@ -201,6 +204,16 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _shape(modes: set[str]) -> Callable[[Any], Any]:
+    """What of a variable decides the SQL, wherever it stands."""
+    if len(modes) == 1:
+        return _SHAPES[next(iter(modes))]
+    if "value" in modes:
+        return _value
+    shapes = [_SHAPES[mode] for mode in sorted(modes)]
+    return lambda value: tuple(shape(value) for shape in shapes)
+
+
 @dataclass
 class Document:
     text: str
@@ -225,25 +238,45 @@ class Document:
 
 
 class Documents:
-    """Parsed documents by their text, least recently used first out."""
+    """Parsed documents by their text, least recently used first out. What is refused is not kept."""
 
-    def __init__(self, schema: GraphQLSchema, limits: DocumentLimits, size: int = 1_000) -> None:
+    def __init__(self, schema: GraphQLSchema, limits: DocumentLimits, size: int = KEPT_DOCUMENTS) -> None:
         self._schema = schema
         self._limits = limits
         self._size = size
         self._held: OrderedDict[str, Document] = OrderedDict()
+        self._characters = 0
+
+    @property
+    def kept(self) -> list[str]:
+        """The texts that are kept, the one that was asked for longest ago first."""
+        return list(self._held)
 
     def get(self, text: str) -> Document:
         found = self._held.get(text)
-        if found is None:
-            found = self._read(text)
+        if found is not None:
+            self._held.move_to_end(text)
+            return found
+        found = self._read(text)
+        if not found.errors:
             self._held[text] = found
-            if len(self._held) > self._size:
-                self._held.popitem(last=False)
+            self._characters += len(text)
+            while len(self._held) > self._size or self._characters > KEPT_CHARACTERS:
+                self._characters -= len(self._held.popitem(last=False)[0])
         return found
 
     def _read(self, text: str) -> Document:
+        if len(text) > self._limits.max_characters:
+            return Document(
+                text, "", {}, [_limit(f"The document has more than {self._limits.max_characters} characters.")]
+            )
         digest = hashlib.sha256(text.encode()).hexdigest()
+        try:
+            return self._parsed(text, digest)
+        except RecursionError:
+            return Document(text, digest, {}, [_limit("The document is nested too deeply to be read.")])
+
+    def _parsed(self, text: str, digest: str) -> Document:
         try:
             node = parse(text, max_tokens=self._limits.max_tokens)
         except GraphQLSyntaxError as error:
@@ -274,18 +307,12 @@ class Documents:
         visit(node, Aliases())
         if aliases > self._limits.max_aliases:
             return _limit(f"The document has {aliases} aliases; at most {self._limits.max_aliases} are allowed.")
+        depths = _Depths(fragments, self._limits.max_depth)
         try:
-            depth = max(
-                (
-                    _depth(d.selection_set, fragments, (), self._limits.max_depth)
-                    for d in node.definitions
-                    if isinstance(d, OperationDefinitionNode)
-                ),
-                default=0,
-            )
+            for definition in node.definitions:
+                if isinstance(definition, OperationDefinitionNode):
+                    depths.of(definition.selection_set)
         except _TooDeepError:
-            depth = self._limits.max_depth + 1
-        if depth > self._limits.max_depth:
             return _limit(f"The document is more than {self._limits.max_depth} levels deep.")
         return None
 
@@ -294,29 +321,38 @@ class _TooDeepError(Exception):
     pass
 
 
-def _depth(
-    selections: SelectionSetNode | None,
-    fragments: Mapping[str, FragmentDefinitionNode],
-    within: tuple[str, ...],
-    left: int,
-) -> int:
-    if selections is None:
-        return 0
-    if left < 0:
-        raise _TooDeepError
-    deepest = 0
-    for node in selections.selections:
-        if isinstance(node, FieldNode):
-            if not node.name.value.startswith("__"):
-                deepest = max(deepest, 1 + _depth(node.selection_set, fragments, within, left - 1))
-        elif isinstance(node, InlineFragmentNode):
-            deepest = max(deepest, _depth(node.selection_set, fragments, within, left))
-        elif isinstance(node, FragmentSpreadNode):
-            name = node.name.value
-            if name in fragments and name not in within:
-                inside = fragments[name].selection_set
-                deepest = max(deepest, _depth(inside, fragments, (*within, name), left))
-    return deepest
+class _Depths:
+    """How many levels of fields stand in a selection. Each fragment is measured once, however often it is spread."""
+
+    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode], most: int) -> None:
+        self._fragments = fragments
+        self._most = most
+        self._known: dict[str, int] = {}
+
+    def of(self, selections: SelectionSetNode | None, above: int = 0) -> int:
+        """The depth below ``above`` levels; raises _TooDeepError as soon as there are too many."""
+        if selections is None:
+            return 0
+        deepest = 0
+        for node in selections.selections:
+            if isinstance(node, FieldNode):
+                if not node.name.value.startswith("__"):
+                    deepest = max(deepest, 1 + self.of(node.selection_set, above + 1))
+            elif isinstance(node, InlineFragmentNode):
+                deepest = max(deepest, self.of(node.selection_set, above))
+            elif isinstance(node, FragmentSpreadNode):
+                deepest = max(deepest, self._of_fragment(node.name.value))
+        if above + deepest > self._most:
+            raise _TooDeepError
+        return deepest
+
+    def _of_fragment(self, name: str) -> int:
+        if name not in self._known:
+            # a fragment within itself is refused by validation: here it ends the walk
+            self._known[name] = 0
+            fragment = self._fragments.get(name)
+            self._known[name] = 0 if fragment is None else self.of(fragment.selection_set)
+        return self._known[name]
 
 
 def _limit(message: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy.types import Enum, TypeEngine
 
 from authz.scopes import of_departments
 from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
+from planner.errors import bad_input
 
 DIALECT: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
@@ -30,6 +31,8 @@ PRINCIPAL_TYPES: dict[str, TypeEngine[Any]] = {
     "end_user_id": BigInteger(),
     "ancestors": ARRAY(Text()),
 }
+
+MAX_LISTED = 1_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Parameters:
             if convert is not None:
                 value = [convert(v) for v in value] if listed else convert(value)
             return self._bind(self._keep(value), column_type)
-        source = reference.source
+        source = f"listed({reference.source})" if listed else reference.source
         if convert is not None:
             function = self._keep(convert)
             source = f"[{function}(v) for v in {source}]" if listed else f"{function}({source})"
@@ -143,6 +146,13 @@ def _walled(sql: str, parameters: int) -> str:
     return f"""SELECT seen.* FROM {caller} CROSS JOIN LATERAL (SELECT read.* FROM (
 {sql}
 ) AS read WHERE caller.path IS NOT NULL OFFSET 0) AS seen"""  # noqa: S608 - made of statements, not of values
+
+
+def listed(values: Sequence[Any]) -> Sequence[Any]:
+    """A list to be compared with; BAD_USER_INPUT where it is so long that it would be an import."""
+    if len(values) > MAX_LISTED:
+        raise bad_input(f"A list may hold {MAX_LISTED} values.")
+    return values
 
 
 def stored_type(kind: Any) -> TypeEngine[Any]:

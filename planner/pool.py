@@ -16,6 +16,7 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 KEPT_STATEMENTS = 500
+RETRY_SECONDS = 0.5
 
 
 class Connection:
@@ -59,7 +60,7 @@ class Pool:
         }
         self._free: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection]] = deque()
-        self._open = 0
+        self._renewals: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> Connection:
         # with a statement cache of size 0 asyncpg prepares nameless statements, which are planned at every run
@@ -68,15 +69,19 @@ class Pool:
 
     async def start(self) -> None:
         self._free = list(await asyncio.gather(*(self._connect() for _ in range(self._size))))
-        self._open = self._size
 
     async def close(self) -> None:
+        for renewal in self._renewals:
+            renewal.cancel()
         await asyncio.gather(*(c.raw.close() for c in self._free))
         self._free = []
 
     async def take(self) -> Connection:
-        if self._free:
-            return self._free.pop()
+        while self._free:
+            connection = self._free.pop()
+            if not connection.raw.is_closed():
+                return connection
+            self._renew()
         waiting: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
@@ -88,8 +93,7 @@ class Pool:
 
     def give(self, connection: Connection) -> None:
         if connection.raw.is_closed():
-            task = asyncio.ensure_future(self._replace())
-            task.add_done_callback(lambda _: None)
+            self._renew()
             return
         while self._waiting:
             waiting = self._waiting.popleft()
@@ -98,12 +102,18 @@ class Pool:
                 return
         self._free.append(connection)
 
+    def _renew(self) -> None:
+        task = asyncio.create_task(self._replace(), name="a new connection for reading")
+        self._renewals.add(task)
+        task.add_done_callback(self._renewals.discard)
+
     async def _replace(self) -> None:
         while True:
             try:
                 connection = await self._connect()
-            except OSError:
-                await asyncio.sleep(0.5)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                # gone, starting up, or full: it will not stay so
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             self.give(connection)
             return

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func
+from sqlalchemy import ColumnElement, Text, case, func
+
+LONG = 10
+"""Characters of a telephone number of which seven may be shown."""
 
 
 def masked_email(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -13,8 +16,11 @@ def masked_email(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def masked_phone(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """``138****5678``: the last four digits, and the first three of a long number."""
-    return func.regexp_replace(column, r"^(\d{0,3}).*?(\d{0,4})$", r"\1****\2")
+    """``138****5678``: the first three and the last four of a long number, the last two of a short one."""
+    return case(
+        (func.length(column) >= LONG, func.left(column, 3, type_=Text) + "****" + func.right(column, 4, type_=Text)),
+        else_="****" + func.right(column, 2, type_=Text),
+    )
 
 
 def masked_address(column: ColumnElement[Any]) -> ColumnElement[Any]:

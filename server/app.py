@@ -241,6 +241,8 @@ class Application:
         try:
             async with self.database.engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
+            async with self.reader.lease() as connection:
+                await connection.raw.execute("SELECT 1")
             await self.redis.ping()
         except Exception as error:  # noqa: BLE001 - whatever it is, the process is not ready
             return JSONResponse({"ready": False, "reason": type(error).__name__}, 503)

@@ -74,11 +74,11 @@ async def confirm(work: Work, code: str) -> list[str]:
 async def reset(work: Work, account_id: int) -> StaffAccount:
     """Takes the second factor from somebody who has lost it, and ends all of the account's sessions.
 
-    INVALID for one's own: another administrator does it.
+    INVALID for one's own: another administrator does it. ACCOUNT_ABOVE for one that may do more than the caller.
     """
     if account_id == work.principal.account_id:
         raise Refusal("INVALID", "account")
-    account = await _locked(work, account_id)
+    account = await identity.account_to_manage(work, account_id)
     account.second_factor_secret = account.second_factor_at = account.second_factor_step = None
     await work.session.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account.id))
     await _end_sessions(work, account)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import select
 
 from authz.principal import system
@@ -21,7 +22,10 @@ CONSUMERS = {
     "task.finished": "tasks.notifications.task_finished",
     "account.password_reset": "tasks.notifications.password_reset",
 }
+KNOWN = frozenset(CONSUMERS) | frozenset(CATALOGUE)
 BATCH = 200
+
+log = structlog.get_logger()
 
 
 @app.task(name="tasks.outbox.relay", ignore_result=True)  # type: ignore[untyped-decorator]
@@ -42,21 +46,27 @@ def relay() -> None:
 async def relay_events(database: Database, send: Callable[[str, dict[str, Any]], object]) -> int:
     """Hands on each event that has not been sent: to its task, and to the webhooks that ask for it.
 
-    Gives how many deliveries there are to make. A topic that neither knows is a mistake, and stays.
+    Gives how many deliveries there are to make. What a newer version has written, of a topic that is not known here,
+    waits for a worker of that version; what cannot be handed on is left, and keeps nothing else waiting.
     """
     deliveries = 0
     async with database.transaction(system("relay the outbox")) as session:
         events = await session.scalars(
             select(OutboxEvent)
-            .where(OutboxEvent.sent_at.is_(None))
+            .where(OutboxEvent.sent_at.is_(None), OutboxEvent.topic.in_(KNOWN))
             .order_by(OutboxEvent.id)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
         )
         for event in events:
-            if event.topic in CATALOGUE:
-                deliveries += await fan_out(session, event)
-            if event.topic in CONSUMERS or event.topic not in CATALOGUE:
+            try:
+                async with session.begin_nested():
+                    if event.topic in CATALOGUE:
+                        deliveries += await fan_out(session, event)
+            except Exception:
+                log.exception("an event cannot be handed on", event=event.id, topic=event.topic)
+                continue
+            if event.topic in CONSUMERS:
                 send(CONSUMERS[event.topic], event.payload)
             event.sent_at = datetime.now(UTC)
     return deliveries

@@ -18,7 +18,7 @@ from planner.arguments import python_arguments
 from planner.assemble import Graph
 from planner.compile.entities import nulls_of
 from planner.compile.values import Values
-from planner.errors import GraphRefusal, GraphRefusals
+from planner.errors import GraphRefusals
 from planner.mapping import snake
 from planner.operation import DocumentLimits, Operation
 from planner.plan import Plan, RootPlan
@@ -60,13 +60,6 @@ class Compiler(Values):
                 roots.append(self.root(root_type, key, name, nodes))
         if self.refusals:
             raise GraphRefusals(list(self.refusals.values()))
-        if self.cost > self.limits.max_cost:
-            raise GraphRefusal(
-                "LIMIT_EXCEEDED",
-                f"The operation costs {self.cost}; at most {self.limits.max_cost} is allowed here.",
-                cost=self.cost,
-                limit=self.limits.max_cost,
-            )
         source = "\n".join(self.source)
         exec(source, self.space)  # noqa: S102 - generated above
         for level in self.levels:
@@ -88,6 +81,9 @@ class Compiler(Values):
         registered = table[snake(name)]
         act = Act.READ if self.operation.kind is OperationType.QUERY else Act.CALL
         self.authorise(root_type.name, name, act, path, public=getattr(registered, "public", False))
+        if f"{root_type.name}.{name}" in self.refusals:
+            # it will not run: what stands below is not worth the time
+            return RootPlan(key, name, path)
         definition = root_type.fields[name]
         returned = get_named_type(definition.type)
         plan = RootPlan(key, name, path, root=registered)

@@ -30,10 +30,10 @@ from planner import scope
 from planner.arguments import Arguments
 from planner.assemble import Graph
 from planner.cursor import encode_cursor
-from planner.errors import GraphRefusal
+from planner.errors import GraphRefusal, GraphRefusals
 from planner.mapping import Entity, Field
 from planner.operation import DocumentLimits, Operation
-from planner.parameters import Parameters
+from planner.parameters import Parameters, listed
 from planner.plan import (
     Level,
     LiveField,
@@ -69,6 +69,7 @@ class Authorised:
             "encode_cursor": encode_cursor,
             "live_value": live_value,
             "guard": guard,
+            "listed": listed,
             "Fragment": orjson.Fragment,
         }
         self.source: list[str] = []
@@ -79,6 +80,20 @@ class Authorised:
         self.refusals: dict[str, GraphRefusal] = {}
         self.used: dict[str, None] = {}
         self.cost = 0
+        self.objects = 0
+        self.compared = 0
+
+    def spend(self, cost: int) -> None:
+        """Counts what an operation costs before anything is made of it. LIMIT_EXCEEDED once it is too much."""
+        self.cost += cost
+        if self.cost > self.limits.max_cost:
+            raise self.beyond(f"The operation costs more than the {self.limits.max_cost} that are allowed here.")
+
+    def beyond(self, message: str) -> Exception:
+        """A limit is passed; what has been found forbidden so far is told before that."""
+        if self.refusals:
+            return GraphRefusals(list(self.refusals.values()))
+        return GraphRefusal("LIMIT_EXCEEDED", message)
 
     def authorise(self, type_name: str, field_name: str, act: Act, path: Sequence[str], public: bool = False) -> Reach:
         reach = self.grants.reach_of(type_name, field_name, act)

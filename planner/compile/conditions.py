@@ -21,6 +21,7 @@ from planner.ids import decode_id
 from planner.mapping import Entity
 from planner.parameters import Parameters
 
+MAX_CONDITIONS = 200
 WHOLE_VALUE_OPERATORS = frozenset({"eq", "in", "isNull"})
 
 
@@ -29,6 +30,9 @@ class Conditions(Authorised):
         self, entity: Entity, tree: Any, parameters: Parameters, path: tuple[str, ...]
     ) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
+        self.compared += 1
+        if self.compared > MAX_CONDITIONS:
+            raise self.beyond(f"The filters of an operation may have {MAX_CONDITIONS} conditions.")
         for name, inside in (tree or {}).items():
             if inside is None:
                 raise bad_input(f"filter.{name} is null; leave it out or use isNull.", path=path)
@@ -56,6 +60,7 @@ class Conditions(Authorised):
         path: tuple[str, ...],
     ) -> ColumnElement[bool]:
         """All comparisons of one field. A to-one is compared by the id of its target."""
+        self.compared += 1
         self.authorise_use(entity, name, path)
         declared = entity.fields.get(name)
         convert = None

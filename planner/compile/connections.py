@@ -72,7 +72,7 @@ class Connections(Entities):
         given = {name: reference for name, reference in arguments.items() if reference is not None}
         if len(given) != 1:
             raise bad_input(f"Give exactly one of {', '.join(arguments)}.", path=path)
-        self.cost += 1
+        self.spend(1)
         rows = self.level("rows")
         at = At(entity, rows, "a")
         key = at.need(entity.table.c.id)
@@ -115,7 +115,7 @@ class Connections(Entities):
         at: At | None = None
         fallible = False
         if any(n[0].name.value in ("edges", "nodes", "pageInfo") for n in selected.values()):
-            self.cost += many * max(page.size, 1)
+            self.spend(many * max(page.size, 1))
             rows = self.level("rows", parent)
             at = At(entity, rows, "a")
             at.need(entity.table.c.id)
@@ -126,7 +126,7 @@ class Connections(Entities):
             if name == "__typename":
                 parts.append(f"{key!r}:{returned.name!r}")
             elif name == "totalCount":
-                self.cost += many
+                self.spend(many)
                 number = self.total(entity, arguments.get("filter"), parent, root, path)
                 total = f"S.groups[{number}]" + (f".get(r[{parent.at.key}],0)" if parent else "")
                 parts.append(f"{key!r}:t")

@@ -44,6 +44,11 @@ from planner.plan import (
     ValueShape,
 )
 
+MAX_OBJECTS = 500
+"""Selections of objects in one operation; its compilation takes as long as it is large."""
+MAX_JOINS = 60
+"""Rows that may be joined to one row; they are compiled inside each other."""
+
 
 class Entities(Conditions, ABC):
     def object(
@@ -73,6 +78,9 @@ class Entities(Conditions, ABC):
     ) -> tuple[str, bool]:
         graphql_type = self.graph.schema.type_map[entity.name]
         assert isinstance(graphql_type, GraphQLObjectType)
+        self.objects += 1
+        if self.objects > MAX_OBJECTS or at.rows.aliases > MAX_JOINS:
+            raise self.beyond(f"The operation selects more than {MAX_OBJECTS} objects, or {MAX_JOINS} of one row.")
         parts: list[str] = []
         fallible = False
         own = self.grants.reach_of(entity.name, "id", Act.READ)
@@ -95,7 +103,7 @@ class Entities(Conditions, ABC):
                 parts.append(f"{key!r}:{self.leaf(entity, declared, at, reach if narrowed else None)}")
             else:
                 # what an interface declares is read once for all its types
-                same = (key, id(declared.spec), tuple(map(id, nodes)), reach if narrowed else None)
+                same = (where, key, id(declared.spec), tuple(map(id, nodes)), reach if narrowed else None)
                 if same not in at.made:
                     definition = graphql_type.fields[name]
                     place = f"{where}+({key!r},)"
@@ -187,7 +195,7 @@ class Entities(Conditions, ABC):
         narrowed: Reach | None,
     ) -> tuple[str, bool]:
         entity = self.registry.entities[declared.target or ""]
-        self.cost += many
+        self.spend(many)
         rows = at.rows
         rows.aliases += 1
         alias = f"j{rows.aliases}"

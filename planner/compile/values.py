@@ -68,7 +68,7 @@ class Values(Connections):
         return reference
 
     def keyed(self, entity: Entity, nodes: list[FieldNode], path: tuple[str, ...]) -> tuple[int, str]:
-        self.cost += 1
+        self.spend(1)
         rows = self.level("keyed")
         at = At(entity, rows, "a")
         expression, fallible = self.object(entity, at, self.below(nodes), path, "p", 1)

@@ -11,8 +11,10 @@ from authz.coordinates import Act
 from authz.grants import Grants
 from authz.principal import Principal
 from authz.scopes import Scope
+from planner.compile.conditions import MAX_CONDITIONS
 from planner.errors import GraphRefusal, GraphRefusals
-from planner.operation import DocumentLimits
+from planner.operation import DocumentLimits, Documents
+from planner.parameters import MAX_LISTED
 from server.app import the_graph
 from tests.planner.asked import Planner, principal
 from tests.support.world import World
@@ -59,6 +61,62 @@ async def test_depth_is_counted_through_fragments(rich_world: World, statements:
     circle = "{ tenants { nodes { ...Round } } } fragment Round on Tenant { parent { ...Round } }"
     assert await ask(rich_world, circle) == ["GRAPHQL_VALIDATION_FAILED"]
     assert statements == []
+
+
+async def test_a_fragment_is_measured_once_however_often_it_is_spread(rich_world: World) -> None:
+    """Each spreads the next one twice: walked again at each spread, the last would be walked a billion times."""
+    chain = "".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }} " for n in range(30))
+    text = f"query {{ ...F0 }} {chain} fragment F30 on Query {{ __typename }}"
+    assert await ask(rich_world, text, limits=DocumentLimits()) == []
+
+
+async def test_an_operation_is_no_larger_than_can_be_compiled_at_once(rich_world: World, statements: list[str]) -> None:
+    """Two aliases a level, each spreading the next level three times: a few lines that would be millions of joins."""
+    text = "{ simCards(first: 1) { nodes { holder { ...F0 } } } }" + "".join(
+        f" fragment F{n} on Tenant {{ parent {{ ...F{n + 1} }} a{n}: parent {{ ...F{n + 1} }}"
+        f" b{n}: parent {{ ...F{n + 1} }} }}"
+        for n in range(9)
+    )
+    limits = DocumentLimits(max_cost=10**9)
+    assert await ask(rich_world, f"{text} fragment F9 on Tenant {{ name }}", limits=limits) == ["LIMIT_EXCEEDED"]
+    assert await ask(rich_world, nested(12), limits=limits) == []
+
+
+async def test_filters_are_bounded(rich_world: World, statements: list[str]) -> None:
+    text = "query($filter: SimCardFilter) { simCards(filter: $filter) { totalCount } }"
+
+    def any_of(count: int) -> dict[str, Any]:
+        return {"filter": {"or": [{"msisdn": {"eq": str(n)}} for n in range(count)]}}
+
+    assert await ask(rich_world, text, any_of(MAX_CONDITIONS)) == ["LIMIT_EXCEEDED"]
+    assert await ask(rich_world, text, {"filter": {"msisdn": {"in": ["1"] * (MAX_LISTED + 1)}}}) == ["BAD_USER_INPUT"]
+    assert statements == []
+    assert await ask(rich_world, text, any_of(MAX_CONDITIONS // 2 - 1)) == []
+    assert await ask(rich_world, text, {"filter": {"msisdn": {"in": ["1"] * MAX_LISTED}}}) == []
+
+
+async def test_a_kept_plan_does_not_mistake_null_for_a_value(rich_world: World) -> None:
+    """The value of isNull is part of the statement, so it is part of what a plan is kept by."""
+    caller = await principal(rich_world, "north")
+    planner = Planner(rich_world, the_graph(), DocumentLimits())
+    text = """query($null: Boolean!) { all: simCards { totalCount }
+        some: simCards(filter: {activatedAt: {isNull: $null}}) { totalCount } }"""
+    without, having = [(await planner.answer(caller, text, {"null": null}))["data"] for null in (True, False)]
+    assert without["some"]["totalCount"] > 0
+    assert having["some"]["totalCount"] > 0
+    assert without["some"]["totalCount"] + having["some"]["totalCount"] == without["all"]["totalCount"]
+
+
+def test_refused_documents_are_not_kept_and_kept_ones_are_bounded() -> None:
+    documents = Documents(the_graph().schema, DocumentLimits(), size=2)
+    assert documents.get("{ nothing }").errors
+    assert documents.get(f"{{ viewer {{ door }} }} #{'x' * 100_000}").errors
+    assert documents.get("{" * 3_000).errors
+    assert documents.kept == []
+    first, second, third = (f"{{ viewer {{ {field} }} }}" for field in ("roles", "door", "permissions"))
+    for text in (first, second, first, third):
+        assert not documents.get(text).errors
+    assert documents.kept == [first, third]
 
 
 async def test_aliases(rich_world: World, statements: list[str]) -> None:
