@@ -265,7 +265,7 @@ async def test_what_a_job_may_do_is_listed_in_the_callers_language(world: World)
             ("clearSentEvents", 1),
             ("clearEndedSessions", 1),
         )
-    ]
+    ] + [("keepPartitions", [])]
     assert listed[0]["description"] == "Removes ended runs from the log of jobs."
     in_chinese = (await world.run("admin", TARGETS, language="zh-CN"))["data"]["invokeTargets"]
     assert in_chinese[0]["description"] == "清除已结束的任务日志。"
