@@ -836,7 +836,7 @@ CATALOGUE = {
     "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
-    "grantMembership",
+    "grantMembership", "impersonate",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs; only the platform's staff may call it."""
 
