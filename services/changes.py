@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Delete, Insert, TextClause, Update, event
@@ -115,10 +116,15 @@ def _count(state: ORMExecuteState) -> Any:
     result = state.invoke_statement()
     rows = getattr(result, "rowcount", -1)
     table = written[1]
-    model = next((mapper.class_ for mapper, stored in mapped_tables() if stored.name == table), None)
+    model = _model_of(table)
     if rows and not (model is not None and issubclass(model, UNTOLD)):
         changes.add(Change(written[0], model, table, rows=rows if rows > 0 else None))
     return result
+
+
+@cache
+def _model_of(table: str) -> type[Base] | None:
+    return next((mapper.class_ for mapper, stored in mapped_tables() if stored.name == table), None)
 
 
 def _what_is_written(statement: Any) -> tuple[ChangeAction, str] | None:

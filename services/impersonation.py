@@ -16,8 +16,8 @@ from sqlalchemy import select, update
 
 from authz.access import IMPERSONATE_TO_WRITE
 from authz.principal import ROOT_PATH
+from authz.standing import in_service
 from models.identity import (
-    AccountStatus,
     LoginMethod,
     LoginOutcome,
     LoginRecord,
@@ -59,7 +59,8 @@ async def begin(work: Work, account_id: int, reason: str, *, write: bool) -> Beg
     if account.tenant_path == ROOT_PATH:
         raise Refusal("OWN_STAFF", "accountId")
     door = await _door_of(work, account)
-    if door is None or account.status is not AccountStatus.ACTIVE:
+    serving = await work.session.scalar(select(StaffAccount.id).where(StaffAccount.id == account.id, in_service()))
+    if door is None or serving is None:
         raise Refusal("NOT_ACTIVE", "accountId", value=account.login)
     now = datetime.now(UTC)
     opened = LoginSession(
