@@ -37,7 +37,7 @@ class Change:
     """One value of a row before and after; without an attribute, so many rows of a table."""
 
     action: ChangeAction
-    model: type[Any] | None
+    model: type | None
     table: str
     key: int | None = None
     attribute: str | None = None
@@ -131,6 +131,6 @@ def _what_is_written(statement: Any) -> tuple[ChangeAction, str] | None:
     """What a statement does to which table; None for one that only reads."""
     if isinstance(statement, Insert | Update | Delete):
         action = {"insert": ChangeAction.CREATED, "update": ChangeAction.CHANGED}.get(statement.__visit_name__)
-        return action or ChangeAction.REMOVED, statement.table.name
+        return action or ChangeAction.REMOVED, getattr(statement.table, "name", "")
     found = _WRITTEN.match(statement.text) if isinstance(statement, TextClause) else None
     return None if found is None else (ACTIONS[found[1]], found[2])

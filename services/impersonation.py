@@ -103,9 +103,7 @@ async def _door_of(work: Work, account: StaffAccount) -> DoorRules | None:
     kind = await work.session.scalar(select(Tenant.kind).where(Tenant.id == account.tenant_id))
     if kind is None:
         raise not_found("accountId")
-    roles = list(
-        await work.session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
-    )
+    roles = list(await work.session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id)))
     return next(
         (
             door

@@ -48,9 +48,7 @@ class Acting:
     door: str = "agent"
 
     async def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = (
-            await self.world.client.post(self.door, query, variables, token=self.token)
-        ).json()
+        answer: dict[str, Any] = (await self.world.client.post(self.door, query, variables, token=self.token)).json()
         return answer
 
     async def codes(self, query: str, variables: dict[str, Any] | None = None) -> list[str]:

@@ -23,8 +23,10 @@ from tests.support.world import World
 LOGS = ("login_record", "operation_record")
 PARTITIONS = """SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = $1::regclass ORDER BY 1"""
+CREATE = 'mutation { createDepartment(input: {name: "Sales"}) { errors { code } } }'
 STORED = "SELECT tableoid::regclass::text AS place FROM {} WHERE tenant_id = $1"
-OLD = """INSERT INTO operation_record (at, tenant_id, tenant_path, request_id, door, mutation, arguments, outcome, duration_ms)
+OLD = """INSERT INTO operation_record (at, tenant_id, tenant_path, request_id, door, mutation, arguments, outcome,
+        duration_ms)
     VALUES ($1, $2, $3, 'old', 'agent', 'old', '{}', 'SUCCEEDED', 1)"""
 
 
@@ -60,9 +62,9 @@ def test_every_partitioned_table_has_a_retention() -> None:
 
 
 async def test_rows_stand_in_the_partition_of_their_month_and_none_in_the_default_one(world: World) -> None:
-    this = date.today()
+    this = datetime.now(UTC).date()
     north = world.tenants["north"]
-    await world.data("north", "mutation { createDepartment(input: {name: \"Sales\"}) { errors { code } } }")
+    await world.data("north", CREATE)
     for table in LOGS:
         ready = [named(table, month_of(this, n)) for n in range(MONTHS_AHEAD + 1)]
         assert await partitions(world, table) == [*ready, f"{table}_default"]
@@ -71,6 +73,7 @@ async def test_rows_stand_in_the_partition_of_their_month_and_none_in_the_defaul
 
 
 async def test_no_partition_is_reached_but_through_its_wall(world: World, place: Place) -> None:
+    await world.data("north", CREATE)
     walls = await world.sql(
         "SELECT bool_and(c.relrowsecurity) AS all, count(*) FROM pg_class c "
         "WHERE c.relnamespace = 'partitions'::regnamespace AND c.relkind = 'r'"
@@ -146,7 +149,7 @@ async def test_months_past_their_retention_are_dropped_and_the_coming_ones_made(
 async def test_rows_that_nobody_was_ready_for_are_fetched_from_the_default_partition(
     world: World, place: Place
 ) -> None:
-    month = month_of(date.today(), MONTHS_AHEAD + 2)
+    month = month_of(datetime.now(UTC).date(), MONTHS_AHEAD + 2)
     await old_row(world, month)
     stray = "SELECT tableoid::regclass::text AS place FROM operation_record WHERE request_id = 'old'"
     assert [row["place"] for row in await world.sql(stray)] == ["partitions.operation_record_default"]
@@ -170,9 +173,9 @@ async def test_a_job_keeps_the_partitions_of_the_platform_only(world: World) -> 
                     world.tenants["north"].id)  # fmt: skip
     north = world.tenants["north"]
     (foreign,) = await world.sql(
-        """INSERT INTO job_run (tenant_id, tenant_path, job_id, job_name, "group", invoke_target, arguments, trigger,
+        """INSERT INTO job_run (tenant_id, tenant_path, job_id, job_name, job_group, invoke_target, arguments, trigger,
                status)
-           SELECT tenant_id, tenant_path, id, name, "group", invoke_target, '{}', 'MANUAL', 'QUEUED'
+           SELECT tenant_id, tenant_path, id, name, job_group, invoke_target, '{}', 'MANUAL', 'QUEUED'
            FROM scheduled_job WHERE tenant_id = $1 RETURNING id""",
         north.id,
     )
@@ -194,7 +197,7 @@ def test_what_was_logged_before_the_partitions_is_moved_into_them(template: Temp
         moved = asyncio.run(_said(template.services.superuser_url(name), "", AFTER))
     finally:
         drop_database(template.services, name)
-    month = date.today()
+    month = datetime.now(UTC).date()
     earlier = month_of(month, -2)
     assert [tuple(row) for row in moved] == [
         (7, f"partitions.{named('login_record', earlier)}", "10.0.0.1"),
@@ -204,10 +207,11 @@ def test_what_was_logged_before_the_partitions_is_moved_into_them(template: Temp
 
 
 BEFORE = """
-INSERT INTO tenant (id, kind, name, level, path, status, time_zone, currency, language)
-VALUES (1, 'PLATFORM', 'Trellis', 0, '.0001.', 'ACTIVE', 'UTC', 'CNY', 'EN');
+INSERT INTO tenant (id, kind, name, level, path, next_child, status, time_zone, currency, language)
+VALUES (1, 'PLATFORM', 'Trellis', 0, '.0001.', 1, 'ACTIVE', 'UTC', 'CNY', 'EN');
 INSERT INTO login_record (id, at, login, door, method, outcome, ip, tenant_id, tenant_path) VALUES
-    (7, date_trunc('month', now()) - interval '40 days', 'a', 'admin', 'PASSWORD', 'SUCCEEDED', '10.0.0.1', 1, '.0001.'),
+    (7, date_trunc('month', now()) - interval '40 days', 'a', 'admin', 'PASSWORD', 'SUCCEEDED', '10.0.0.1', 1,
+     '.0001.'),
     (8, now(), 'b', 'admin', 'PASSWORD', 'LOCKED', NULL, 1, '.0001.');
 SELECT setval(pg_get_serial_sequence('login_record', 'id'), 8);
 """
