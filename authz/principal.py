@@ -41,7 +41,7 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True)
 class Impersonation:
-    """Who of the platform's staff really acts where an account seems to, and why; reading only, unless ``may_write``."""
+    """Who of the platform's staff really acts where an account seems to, and why; reads only, unless ``may_write``."""
 
     account_id: int
     name: str

@@ -122,7 +122,7 @@ def _field(entity: Entity, change: Change) -> Field | None:
     assert change.model is not None
     if change.attribute is None:
         return None
-    column = inspect_model(change.model).columns[change.attribute]
+    column: Any = inspect_model(change.model).columns[change.attribute]
     return next((field for field in entity.fields.values() if field.column is column), None)
 
 
