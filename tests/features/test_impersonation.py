@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass
@@ -160,15 +159,6 @@ async def test_operations_act_as_a_clerk_whose_work_they_may_do(world: World) ->
     assert await support.codes("{ staffAccounts(first: 1) { totalCount } }") == ["FORBIDDEN"]
 
 
-async def ended(support: Acting) -> float:
-    """The seconds until the token is worth nothing."""
-    started = time.monotonic()
-    while await support.codes(VIEWER) != ["UNAUTHENTICATED"]:
-        assert time.monotonic() - started < 5
-        await asyncio.sleep(0.02)
-    return time.monotonic() - started
-
-
 @pytest.mark.parametrize(
     ("by", "text"),
     [
@@ -179,11 +169,11 @@ async def ended(support: Acting) -> float:
     ],
     ids=["sessions revoked", "real actor logs out", "account disabled", "account logs out everywhere"],
 )
-async def test_it_ends_with_either_session_within_a_second(world: World, by: str, text: str) -> None:
+async def test_it_ends_with_either_session_from_the_next_request_on(world: World, by: str, text: str) -> None:
     support = await acting(world)
     assert await support.codes(VIEWER) == []
     await world.data(by, text, {"a": await key_of(world, "north")} if "$a" in text else None)
-    assert await ended(support) < 1
+    assert await support.codes(VIEWER) == ["UNAUTHENTICATED"]
 
 
 async def test_it_ends_when_the_real_actor_may_no_longer(world: World) -> None:
@@ -194,20 +184,20 @@ async def test_it_ends_when_the_real_actor_may_no_longer(world: World) -> None:
     roles = """mutation($a: ID!) { setStaffRoles(input: {account: $a, roles: ["platform_finance"]}) {
         errors { code } } }"""
     await world.data("admin", roles, {"a": operations})
-    assert await ended(by_role) < 1
+    assert await by_role.codes(VIEWER) == ["UNAUTHENTICATED"]
     back = """mutation($a: ID!) { setStaffRoles(input: {account: $a, roles: ["platform_operations"]}) {
         errors { code } } }"""
     await world.data("admin", back, {"a": operations})
     disabled = await acting(world, "north-clerk", by="operations")
     disable = "mutation($a: ID!) { setStaffStatus(account: $a, status: DISABLED) { errors { code } } }"
     await world.data("admin", disable, {"a": operations})
-    assert await ended(disabled) < 1
+    assert await disabled.codes(VIEWER) == ["UNAUTHENTICATED"]
 
 
 async def test_it_is_ended_by_whoever_acts(world: World) -> None:
     support = await acting(world)
     assert (await support.ask(END))["data"] == {"endImpersonation": {"done": True, "errors": []}}
-    assert await ended(support) < 1
+    assert await support.codes(VIEWER) == ["UNAUTHENTICATED"]
     # nobody acts in one's own session
     answer = await world.data("north", END)
     assert [error["code"] for error in answer["endImpersonation"]["errors"]] == ["NOT_IMPERSONATED"]
