@@ -23,10 +23,10 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.coordinates import ANY, Catalog
+from authz.coordinates import ANY, Act, Catalog
 from authz.grants import Grants, GrantsCache
 from authz.policies import Effect, Policies, PolicyError, PolicyLine, load_policies
-from authz.principal import ROOT_PATH, Principal, PrincipalKind, system, visitor
+from authz.principal import ROOT_PATH, Impersonation, Principal, PrincipalKind, system, visitor
 from authz.scopes import Rows, Scope, named_by
 from authz.session import Database
 from authz.standing import (
@@ -63,6 +63,10 @@ KEY_HOLDER = "key_holder"
 """What no limit of a key's scopes takes away: that it knows itself."""
 END_USER = "end_user"
 """The built-in role of every end user, whoever serves them."""
+IMPERSONATE = ("Mutation", "impersonate", Act.CALL)
+"""What allows to act as somebody else, reading."""
+IMPERSONATE_TO_WRITE = ("ImpersonateInput", "write", Act.WRITE)
+"""What allows to change things as somebody else; granted by its full name only."""
 
 log = structlog.get_logger()
 
@@ -107,6 +111,7 @@ class Access:
         self._listening = False
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
         self.generation = 0
         """Grows with every change of access; what was remembered before is asked for again."""
 
@@ -217,7 +222,7 @@ class Access:
     ) -> Principal | None:
         found = (
             await session.execute(
-                select(StaffAccount, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
+                select(StaffAccount, Tenant.path, Tenant.kind, Tenant.requests_per_minute, LoginSession)
                 .join(LoginSession, LoginSession.account_id == StaffAccount.id)
                 .join(Tenant, Tenant.id == StaffAccount.tenant_id)
                 .where(_alive(session_key, door), StaffAccount.id == holder.account_id, in_service())
@@ -225,7 +230,12 @@ class Access:
         ).one_or_none()
         if found is None:
             return None
-        account, path, kind, requests_per_minute = found
+        account, path, kind, requests_per_minute, own = found
+        impersonation = None
+        if own.real_account_id is not None:
+            impersonation = await self._impersonation(session, own)
+            if impersonation is None:
+                return None
         roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
         held = admission.of(roles, kind.name)
         return Principal(
@@ -239,7 +249,34 @@ class Access:
             account_id=account.id,
             roles=held,
             departments=await _departments(session, account, held),
+            impersonation=impersonation,
         )
+
+    async def _impersonation(self, session: AsyncSession, opened: LoginSession) -> Impersonation | None:
+        """Who really acts in a session; None once they may no longer: their own session has ended, their account is
+        out of service, or their roles do not allow it any more."""
+        found = (
+            await session.execute(
+                select(StaffAccount, Tenant.path)
+                .join(LoginSession, LoginSession.account_id == StaffAccount.id)
+                .join(Tenant, Tenant.id == StaffAccount.tenant_id)
+                .where(
+                    LoginSession.key == opened.real_session_key,
+                    LoginSession.revoked_at.is_(None),
+                    LoginSession.expires_at > func.now(),
+                    StaffAccount.id == opened.real_account_id,
+                    in_service(),
+                )
+            )
+        ).one_or_none()
+        if found is None:
+            return None
+        account, path = found
+        roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
+        grants = self.grants_of([STAFF, *roles], path)
+        if not grants.allows(*IMPERSONATE) or (opened.may_write and not grants.allows(*IMPERSONATE_TO_WRITE)):
+            return None
+        return Impersonation(account.id, account.name, opened.reason or "", bool(opened.may_write))
 
     async def _person(
         self, session: AsyncSession, session_key: str, holder: Holder, door: str, admission: Admission
@@ -327,6 +364,15 @@ class Access:
     def _forget(self) -> None:
         self.generation += 1
         self._principals.clear()
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def moved(self, generation: int) -> None:
+        """Returns when something about access has changed since that generation; and, while no change is heard of,
+        after a moment, since one may have happened."""
+        if self.generation == generation:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), None if self._listening else RETRY_SECONDS)
 
     # -- what is kept, and when it is forgotten ------------------------------------------------------------
 

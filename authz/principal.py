@@ -40,6 +40,16 @@ class Shape(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Impersonation:
+    """Who of the platform's staff really acts where an account seems to, and why; reads only, unless ``may_write``."""
+
+    account_id: int
+    name: str
+    reason: str
+    may_write: bool
+
+
+@dataclass(frozen=True)
 class Principal:
     kind: PrincipalKind
     door: str
@@ -58,6 +68,7 @@ class Principal:
     departments: Mapping[Rows, tuple[int, ...]] = field(default_factory=dict)
     """The departments that each scope of departments means for this caller."""
     session_key: str | None = None
+    impersonation: Impersonation | None = None
     expires_at: float | None = None
     language: str = "zh-CN"
 

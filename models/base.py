@@ -85,11 +85,13 @@ class TenantOwned:
                 onupdate="CASCADE",
                 name=f"fk_{table}_tenant",
             )
+        options = {"postgresql_partition_by": "RANGE (at)"} if Partitioned in type.mro(cls) else {}  # type: ignore[arg-type]
         return (
             owner,
             Index(f"ix_{table}_tenant_id_id", "tenant_id", "id"),
             Index(f"ix_{table}_tenant_path", "tenant_path"),
             *cls.__constraints__,
+            options,
         )
 
 
@@ -119,6 +121,17 @@ class AppendOnly:
 class LogEntry(AppendOnly, TenantOwned):
     """What happened at a time and place: it keeps the path that its tenant had then, and stays behind when a
     branch moves, with those who were responsible."""
+
+
+class Partitioned:
+    """Logs and mass data by the time when they happened: one partition a month (UTC), all behind one wall.
+
+    What is older than so many months as the parameter ``__retention__`` says is dropped with its partition.
+    """
+
+    __retention__: ClassVar[str]
+
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), primary_key=True, index=True)
 
 
 def table_of(model: type[Base]) -> Table:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
 
-from models.base import Base, LogEntry, Personal, TenantOwned, Timestamped, stored_enum
+from models.base import Base, LogEntry, Partitioned, Personal, TenantOwned, Timestamped, stored_enum
 from models.tenancy import Tenant
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class LoginMethod(enum.Enum):
     WECHAT_OFFICIAL_ACCOUNT = "WECHAT_OFFICIAL_ACCOUNT"
     WECHAT_MINI_PROGRAM = "WECHAT_MINI_PROGRAM"
     GITEE = "GITEE"
+    IMPERSONATION = "IMPERSONATION"
 
 
 class LoginOutcome(enum.Enum):
@@ -252,13 +253,26 @@ class LoginBinding(TenantOwned, Base):
 
 
 class LoginSession(Personal, TenantOwned, Base):
-    """One login of a staff account or of an end user at one door, kept alive by a rotating refresh token."""
+    """One login of a staff account or of an end user at one door, kept alive by a rotating refresh token.
+
+    Where the platform's staff act as the account, the session is named by who really acts: which account, in which
+    session of its own, for what reason, and whether it may change anything. Such a session is never refreshed.
+    """
 
     __tablename__ = "login_session"
-    __constraints__ = (CheckConstraint("num_nonnulls(account_id, end_user_id) = 1", name="one_holder"),)
+    __constraints__ = (
+        CheckConstraint("num_nonnulls(account_id, end_user_id) = 1", name="one_holder"),
+        CheckConstraint(
+            "num_nonnulls(real_account_id, real_session_key, reason, may_write) IN (0, 4)", name="impersonated_wholly"
+        ),
+    )
 
     key: Mapped[uuid.UUID] = mapped_column(UUID, unique=True)
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
+    real_account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
+    real_session_key: Mapped[uuid.UUID | None] = mapped_column(UUID)
+    reason: Mapped[str | None]
+    may_write: Mapped[bool | None]
     door: Mapped[str]
     refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -268,21 +282,33 @@ class LoginSession(Personal, TenantOwned, Base):
     ip: Mapped[str | None] = mapped_column(INET)
     user_agent: Mapped[str | None]
 
-    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys="LoginSession.account_id")
     end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="LoginSession.end_user_id")
 
 
-class LoginRecord(Personal, LogEntry, Base):
-    """The log of logins, successful or not (S1-28). An attempt of nobody who is known belongs to the tenant whose
-    end user it would be, and to the platform where no tenant was named."""
+class LoginRecord(Personal, Partitioned, LogEntry, Base):
+    """The log of logins, successful or not (S1-28, S3-65). An attempt of nobody who is known belongs to the tenant
+    whose end user it would be, and to the platform where no tenant was named. Where the platform's staff begin to act
+    as an account, that account's tenant reads that they did, and for what reason."""
 
     __tablename__ = "login_record"
+    __retention__ = "logs.loginMonths"
+    __constraints__ = (Index("ix_login_record_account_id_at", "account_id", "at"),)
 
-    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     login: Mapped[str]
     account_id: Mapped[int | None]
+    real_account_id: Mapped[int | None]
+    reason: Mapped[str | None]
     door: Mapped[str]
     method: Mapped[LoginMethod] = mapped_column(stored_enum(LoginMethod))
     outcome: Mapped[LoginOutcome] = mapped_column(stored_enum(LoginOutcome))
-    ip: Mapped[str | None] = mapped_column(INET)
+    ip: Mapped[str | None]
     user_agent: Mapped[str | None]
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    account: Mapped[StaffAccount | None] = relationship(
+        lazy="raise", viewonly=True, primaryjoin="foreign(LoginRecord.account_id) == StaffAccount.id"
+    )
+    real_account: Mapped[StaffAccount | None] = relationship(
+        lazy="raise", viewonly=True, primaryjoin="foreign(LoginRecord.real_account_id) == StaffAccount.id"
+    )

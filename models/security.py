@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 
+from models import partitions
 from models.base import AppendOnly, Base, Personal, Published, TenantOwned
 from models.identity import EndUser
 from models.tenancy import Tenant
@@ -89,6 +90,7 @@ def statements() -> Iterator[str]:
     """The SQL that raises the wall; run by the owner after the tables exist, safe to repeat."""
     yield f"GRANT USAGE ON SCHEMA public TO {APPLICATION_ROLE}"
     yield KEEP_OWNER
+    yield from partitions.statements(APPLICATION_ROLE)
     for mapper, table in mapped_tables():
         model = mapper.class_
         name = table.name

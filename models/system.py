@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, LogEntry, TenantOwned, Timestamped, stored_enum
+from models.base import AppendOnly, Base, LogEntry, Partitioned, Personal, TenantOwned, Timestamped, stored_enum
 from models.identity import StaffAccount
+from models.tenancy import Tenant
 
 
 class TaskKind(enum.Enum):
@@ -25,6 +26,14 @@ class TaskStatus(enum.Enum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+
+
+class ChangeAction(enum.Enum):
+    """What a mutation did to a row."""
+
+    CREATED = "CREATED"
+    CHANGED = "CHANGED"
+    REMOVED = "REMOVED"
 
 
 class StoredFile(TenantOwned, Base):
@@ -77,22 +86,42 @@ class TaskRefusal(AppendOnly, TenantOwned, Base):
     task: Mapped[Task] = relationship(lazy="raise")
 
 
-class OperationRecord(LogEntry, Base):
-    """One mutation: who did what through which door, how long it took and how it ended; secrets redacted."""
+class OperationRecord(Personal, Partitioned, LogEntry, Base):
+    """One mutation (S1-30): who did what through which door, what it changed, how long it took and how it ended.
+
+    Where the platform's staff acted as somebody else, ``account_id`` is whom they acted as and ``real_account_id`` who
+    did it, for the ``reason`` that was given. ``changes`` holds rows as the graph would show them: secrets are left
+    out, personal data is masked; ``changes_cut`` says that there were more than are kept.
+    """
 
     __tablename__ = "operation_record"
+    __retention__ = "logs.operationMonths"
+    __constraints__ = (
+        Index("ix_operation_record_account_id_at", "account_id", "at"),
+        Index("ix_operation_record_mutation_at", "mutation", "at"),
+    )
 
-    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     request_id: Mapped[str]
     door: Mapped[str]
     account_id: Mapped[int | None]
+    real_account_id: Mapped[int | None]
+    reason: Mapped[str | None]
     api_key_id: Mapped[int | None]
-    end_user_id: Mapped[int | None]
     mutation: Mapped[str]
     arguments: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, default=list, server_default=text("'[]'"))
+    changes_cut: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     outcome: Mapped[str]
     duration_ms: Mapped[int]
-    ip: Mapped[str | None] = mapped_column(INET)
+    ip: Mapped[str | None]
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    account: Mapped[StaffAccount | None] = relationship(
+        lazy="raise", viewonly=True, primaryjoin="foreign(OperationRecord.account_id) == StaffAccount.id"
+    )
+    real_account: Mapped[StaffAccount | None] = relationship(
+        lazy="raise", viewonly=True, primaryjoin="foreign(OperationRecord.real_account_id) == StaffAccount.id"
+    )
 
 
 class OutboxEvent(TenantOwned, Base):

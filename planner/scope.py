@@ -33,6 +33,7 @@ from models.notifications import (
     Notification,
     NotificationOptOut,
 )
+from models.system import OperationRecord
 from models.tenancy import Tenant
 
 
@@ -93,7 +94,7 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("account_id"))
     if issubclass(model, ApiKey):
         owns.append(table.c.id == bind("api_key_id"))
-    if issubclass(model, LoginSession | LoginRecord | Notification | NotificationOptOut):
+    if issubclass(model, LoginSession | LoginRecord | OperationRecord | Notification | NotificationOptOut):
         owns.append(table.c.account_id == bind("account_id"))
     return or_(false(), *owns)
 
@@ -107,7 +108,7 @@ def _of_departments(model: type, table: Columns, rows: Rows, bind: PrincipalBind
     if issubclass(model, StaffAccount):
         member: ColumnElement[bool] = table.c.department_id == any_(departments)
         return member
-    if issubclass(model, RoleAssignment | LoginSession | LoginRecord):
+    if issubclass(model, RoleAssignment | LoginSession | LoginRecord | OperationRecord):
         staff = StaffAccount.__table__.alias("staff")
         theirs: ColumnElement[bool] = table.c.account_id.in_(
             select(staff.c.id).where(staff.c.department_id == any_(departments))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import enum
 import hashlib
 import random
-import time
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,15 +20,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.principal import ROOT_PATH, Principal, system
+from authz.principal import Principal
 from models.base import table_of
-from models.system import IdempotentResult, OperationRecord
-from models.tenancy import Tenant
+from models.system import IdempotentResult
 from planner.errors import FieldFailure
 from planner.ids import decode_id
 from planner.mapping import Key, registry
 from planner.pool import Pool
 from planner.registry import MutationRoot
+from resolvers.operation_log import SUCCEEDED, OperationLog
+from resolvers.redaction import SHOWN_ONCE, plain
 from schema.common import UserError
 from services.rates import Bucket
 from services.refusal import Refusal, not_found
@@ -38,24 +37,6 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 
 log = structlog.get_logger()
 
-SECRET_NAMES = frozenset(
-    {
-        "password",
-        "secret",
-        "token",
-        "api_key",
-        "current",
-        "new",
-        "refresh_token",
-        "login_code",
-        "state",
-        "one_time_code",
-        "verification_code",
-    }
-)
-SHOWN_ONCE = frozenset({"secret", "uri", "recovery_codes"})
-"""Fields of payloads that a repeat does not show again."""
-REDACTED = "[redacted]"
 GIVEN_UP = frozenset({"40001", "40P01"})
 """PostgreSQL's states for a transaction that lost against another: serialisation failure, deadlock."""
 TRIES = 3
@@ -108,11 +89,11 @@ def user_error(refusal: Refusal, context: Context) -> UserError:
 
 async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str, Any]) -> Any:
     """Runs one mutation and gives its payload; a refusal becomes ``errors`` in it, and nothing has changed."""
-    started = time.monotonic()
+    line = OperationLog(root, context, arguments)
     payload_type = _payload_type(root)
-    outcome = "SUCCEEDED"
+    outcome = SUCCEEDED
     try:
-        payload = await _retried(lambda: _run(root, context, arguments, payload_type))
+        payload = await _retried(lambda: _run(root, context, arguments, payload_type, line))
     except Refusal as refusal:
         outcome = refusal.code
         payload = _refused(payload_type, [user_error(refusal, context)])
@@ -120,8 +101,8 @@ async def run_mutation(root: MutationRoot, context: Context, arguments: dict[str
         outcome = "INTERNAL"
         raise
     finally:
-        if root.logged:
-            await _record(root, context, arguments, outcome, int((time.monotonic() - started) * 1000))
+        if not line.kept:
+            await line.write_alone(outcome)
     return payload
 
 
@@ -137,18 +118,22 @@ async def _retried(run: Callable[[], Awaitable[Any]]) -> Any:
     raise AssertionError
 
 
-async def _run(root: MutationRoot, context: Context, arguments: dict[str, Any], payload_type: type) -> Any:
+async def _run(
+    root: MutationRoot, context: Context, arguments: dict[str, Any], payload_type: type, line: OperationLog
+) -> Any:
     if root.public:
         return await root.function(context, **arguments)
     principal, runtime = context.principal, context.runtime
     async with runtime.database.transaction(principal) as session:
         work = context.work = Work(runtime, principal, session, context.origin)
         repeat = _Repeat(root, context, arguments)
+        line.begin(session)
         payload = await repeat.first_result(session, payload_type)
-        if payload is not None:
-            return payload
-        payload = await root.function(context, **arguments)
-        await repeat.keep(session, payload)
+        if payload is None:
+            payload = await root.function(context, **arguments)
+            await repeat.keep(session, payload)
+        await line.end(session)
+    line.committed()
     if work.access_changed or work.policies_changed:
         await runtime.access.changed(policies=work.policies_changed)
     if work.published_changed:
@@ -170,7 +155,7 @@ class _Repeat:
             raise Refusal("INVALID", "idempotencyKey")
         if self.key is None and root.idempotent:
             raise Refusal("REQUIRED", "idempotencyKey")
-        self.digest = hashlib.sha256(orjson.dumps(_plain(input), option=orjson.OPT_SORT_KEYS)).digest()
+        self.digest = hashlib.sha256(orjson.dumps(plain(input), option=orjson.OPT_SORT_KEYS)).digest()
 
     async def first_result(self, session: AsyncSession, payload_type: type) -> Any:
         """The kept payload of an earlier run. A concurrent one is waited for: its row is locked until it ends."""
@@ -241,68 +226,13 @@ def _plain_payload(payload: Any) -> dict[str, Any]:
     kept = {}
     for field in dataclasses.fields(payload):
         if field.name != "errors" and field.name not in SHOWN_ONCE:
-            kept[field.name] = _plain(getattr(payload, field.name))
+            kept[field.name] = plain(getattr(payload, field.name))
     return kept
 
 
 def _payload_from(payload_type: type, kept: Mapping[str, Any]) -> Any:
     values = {f.name: kept.get(f.name) for f in dataclasses.fields(payload_type) if f.name != "errors"}
     return payload_type(**{**values, "errors": []})
-
-
-def _plain(value: Any, *, redact: bool = False) -> Any:
-    """A value as JSON: inputs as objects, rows as their keys, uploads as their names."""
-    if isinstance(value, Key):
-        return value.id
-    if isinstance(value, enum.Enum):
-        return value.name
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: REDACTED if redact and f.name in SECRET_NAMES else _plain(getattr(value, f.name), redact=redact)
-            for f in dataclasses.fields(value)
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(item, redact=redact) for item in value]
-    if isinstance(value, str):
-        # a text column could not hold it either, but the log must, to tell of the refusal
-        return value.replace("\x00", "\ufffd")
-    if value is None or isinstance(value, int | float | bool):
-        return value
-    if hasattr(value, "filename"):
-        return {"file": value.filename, "size": value.size}
-    return getattr(value, "id", None) or str(value)
-
-
-async def _record(
-    root: MutationRoot, context: Context, arguments: Mapping[str, Any], outcome: str, duration_ms: int
-) -> None:
-    """Writes the operation log, whatever became of the mutation."""
-    principal, runtime = context.principal, context.runtime
-    scope = principal if principal.path else system("operation log")
-    path = principal.path or principal.home or ROOT_PATH
-    shown = {
-        name: REDACTED if name in SECRET_NAMES else _plain(value, redact=True) for name, value in arguments.items()
-    }
-    async with runtime.database.transaction(scope) as session:
-        tenant_id = principal.tenant_id
-        if tenant_id is None:
-            tenant_id = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
-        session.add(
-            OperationRecord(
-                tenant_id=tenant_id,
-                tenant_path=path,
-                request_id=context.origin.request_id,
-                door=context.door.name,
-                account_id=principal.account_id,
-                api_key_id=principal.api_key_id,
-                end_user_id=principal.end_user_id,
-                mutation=root.function.__name__,
-                arguments=shown,
-                outcome=outcome,
-                duration_ms=duration_ms,
-                ip=context.origin.ip,
-            )
-        )
 
 
 @asynccontextmanager

@@ -25,6 +25,10 @@ from schema.identity import (
     DonePayload,
     EndUser,
     ExtendApiKeyInput,
+    ImpersonateInput,
+    Impersonation,
+    ImpersonationPayload,
+    Impersonator,
     IssueApiKeyInput,
     LogInInput,
     LoginRecord,
@@ -49,6 +53,7 @@ from services import (
 )
 from services import (
     identity,
+    impersonation,
     permissions,
 )
 
@@ -63,12 +68,17 @@ async def viewer(ctx: Context) -> Viewer:
     rate_limit = None
     if budget is not None:
         rate_limit = RateLimit(limit=budget.limit, remaining=budget.remaining, reset_at=budget.full_at)
+    acting = principal.impersonation
+    impersonator = None
+    if acting is not None:
+        impersonator = Impersonator(name=acting.name, reason=acting.reason, write=acting.may_write)
     return Viewer(
         account=refer(principal.account_id),
         tenant=refer(principal.tenant_id),
         end_user=refer(principal.end_user_id),
         api_key=refer(principal.api_key_id),
         rate_limit=rate_limit,
+        impersonated_by=impersonator,
         door=principal.door,
         roles=list(principal.roles),
         permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
@@ -207,6 +217,23 @@ async def set_staff_status(ctx: Context, account: strawberry.ID, status: Account
 async def revoke_sessions(ctx: Context, account: strawberry.ID) -> DonePayload:
     """Forces an account out everywhere."""
     await identity.revoke_sessions(ctx.now, key_of(account, "acc", "account"))
+    return DonePayload(done=True, errors=[])
+
+
+@mutation
+async def impersonate(ctx: Context, input: ImpersonateInput) -> ImpersonationPayload:
+    """Acts as an account of a customer's, reading only unless more is asked for and granted; on record."""
+    begun = await impersonation.begin(
+        ctx.now, key_of(input.account_id, "acc", "accountId"), input.reason, write=input.write
+    )
+    token = Impersonation(access_token=begun.access_token, door=begun.door, expires_at=begun.expires_at)
+    return ImpersonationPayload(impersonation=token, errors=[])
+
+
+@mutation
+async def end_impersonation(ctx: Context) -> DonePayload:
+    """Ends acting as somebody else; the token of it is worth nothing from now on."""
+    await impersonation.end(ctx.now)
     return DonePayload(done=True, errors=[])
 
 

@@ -174,13 +174,19 @@ class LoginSession(Node):
     revoked_at: datetime | None
     ip: str | None
     user_agent: str | None
+    reason: str | None = column("Why the platform's staff acts as the account in this session; null where nobody does.")
     account: StaffAccount | None = to_one("The member of staff who logged in.")
     end_user: EndUser | None = to_one("The end user who logged in.")
 
 
-@entity(stored.LoginRecord, prefix="lgr", filters=("login", "outcome", "at", "door"), sorts=("at",))
+@entity(
+    stored.LoginRecord,
+    prefix="lgr",
+    filters=("login", "outcome", "at", "door", "method", "ip", "account", "real_account", "tenant"),
+    sorts=("at",),
+)
 class LoginRecord(Node):
-    """A login that was tried (S1-28)."""
+    """A login that was tried (S1-28, S3-65)."""
 
     at: datetime
     login: str = column("The account name as it was typed.")
@@ -189,6 +195,15 @@ class LoginRecord(Node):
     outcome: LoginOutcome
     ip: str | None
     user_agent: str | None
+    tenant: Tenant | None = to_one("Whose account or end user it was; the platform's where nobody is known.")
+    account: StaffAccount | None = to_one("The member of staff; null where no account is known.")
+    real_account: StaffAccount | None = to_one(
+        "Who of the platform's staff began to act as the account; null where nobody did, or out of reach."
+    )
+    impersonated: bool = computed(
+        "Whether the platform's staff began to act as the account.", lambda r: r.real_account_id.is_not(None)
+    )
+    reason: str | None = column("Why they did.")
 
 
 @value
@@ -204,6 +219,15 @@ class RateLimit:
 
 
 @value
+class Impersonator:
+    """Who of the platform's staff acts as the caller's account, why, and whether it may change anything."""
+
+    name: str
+    reason: str
+    write: bool
+
+
+@value
 class Viewer:
     """The caller: who it is, where it stands, what it may do."""
 
@@ -212,6 +236,7 @@ class Viewer:
     end_user: EndUser | None
     api_key: ApiKey | None
     rate_limit: RateLimit | None
+    impersonated_by: Impersonator | None
     door: str
     roles: list[str]
     permissions: list[str]
@@ -415,6 +440,32 @@ class RestrictApiKeyInput:
     id: strawberry.ID
     scopes: list[str] | None = None
     allowed_networks: list[str] | None = None
+
+
+@input_type
+class ImpersonateInput:
+    """As whom of a customer's staff to act, and why; reading only, unless ``write`` is asked for and granted."""
+
+    account_id: strawberry.ID
+    reason: str
+    write: bool = False
+
+
+@value
+class Impersonation:
+    """An access token that acts as the account at its door, until it expires; nothing continues it."""
+
+    access_token: str
+    door: str
+    expires_at: datetime
+
+
+@value
+class ImpersonationPayload:
+    """The token, or why there is none."""
+
+    impersonation: Impersonation | None
+    errors: list[UserError]
 
 
 @input_type

@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import strawberry
 from sqlalchemy import Float, cast, func
 
 import models.system as stored
-from models.system import TaskKind, TaskStatus
-from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one
+from models.system import ChangeAction, TaskKind, TaskStatus
+from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one, value
 
 if TYPE_CHECKING:
     from schema.identity import StaffAccount
+    from schema.tenancy import Tenant
 
+enum_type(ChangeAction, "What a mutation did to a row.")
 enum_type(TaskKind, "What a task does.")
 enum_type(TaskStatus, "How far a task has come.")
 
@@ -54,14 +57,50 @@ class TaskRefusal(Node):
     message: str | None = live("Why, in the caller's language.", needs=("code", "value"))
 
 
-@entity(stored.OperationRecord, prefix="opr", filters=("mutation", "outcome", "at"), sorts=("at",))
+@value
+class RecordedChange:
+    """One value of a row before and after, as the graph would show it; without a field, so many rows of a type.
+
+    What the reader may not read, and what nobody may, is `[redacted]`. A row that was created has no value before, one
+    that was removed has none after.
+    """
+
+    type: str
+    id: strawberry.ID | None
+    action: ChangeAction
+    field: str | None
+    before: str | None
+    after: str | None
+    rows: int | None
+
+
+@entity(
+    stored.OperationRecord,
+    prefix="opr",
+    filters=("at", "account", "real_account", "mutation", "outcome", "door", "ip", "request_id", "tenant"),
+    sorts=("at",),
+)
 class OperationRecord(Node):
-    """One mutation that was run: by whom, through which door, how it ended."""
+    """One mutation that was run: by whom, through which door, what it changed, how it ended (S1-30)."""
 
     at: datetime
     request_id: str
     door: str
     mutation: str
-    outcome: str
-    duration_ms: int
+    outcome: str = column("SUCCEEDED, or the code that it was refused by.")
+    duration_ms: int = column("In milliseconds.")
     ip: str | None
+    tenant: Tenant | None = to_one("Whose staff, key or end user it was.")
+    account: StaffAccount | None = to_one("The member of staff; null for keys and end users.")
+    real_account: StaffAccount | None = to_one(
+        "Who of the platform's staff acted as the account; null where nobody did, or out of reach."
+    )
+    impersonated: bool = computed(
+        "Whether the platform's staff acted as the account.", lambda r: r.real_account_id.is_not(None)
+    )
+    reason: str | None = column("Why they did.")
+    arguments: str | None = live(
+        "What it was given, as JSON, secrets left out.", needs=("arguments",), confidential=True
+    )
+    changes: list[RecordedChange] = live("What it changed.", needs=("changes",))
+    changes_cut: bool = column("Whether more was changed than is kept.")

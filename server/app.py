@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import socket
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
@@ -16,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -26,7 +28,7 @@ from starlette.websockets import WebSocket
 
 import resolvers
 import schema
-from authz.access import Access
+from authz.access import IMPERSONATE_TO_WRITE, Access
 from authz.coordinates import Act, Catalog, Coordinate
 from authz.principal import Principal, PrincipalKind, system
 from authz.session import Database
@@ -58,6 +60,9 @@ GRANTABLE = {
 }
 """Which built-in roles the staff and keys of a kind of tenant may be given."""
 
+SPREAD_SECONDS = 0.3
+"""Over so long the sockets of a process ask whether they still may, when something about access has changed."""
+
 log = structlog.get_logger()
 assert resolvers
 assert schema
@@ -71,7 +76,7 @@ def the_graph() -> Graph:
 
 @cache
 def the_catalog() -> Catalog:
-    """What policies may speak of: fields of entities, roots, and the masks that can be lifted.
+    """What policies may speak of: fields of entities, roots, the masks that can be lifted, and the special inputs.
 
     Payloads, connections and other plain values are reached through a granted root only and are not listed.
     """
@@ -84,7 +89,8 @@ def the_catalog() -> Catalog:
         for field in entity.fields.values()
         if field.spec.mask is not None
     ]
-    return Catalog([*kept, *masks])
+    type_name, field, act = IMPERSONATE_TO_WRITE
+    return Catalog([*kept, *masks, Coordinate(type_name, field, act, confidential=True)])
 
 
 class _Sockets:
@@ -107,10 +113,23 @@ class _Sockets:
         await subject.refresh()
         return subject
 
+    async def lost(self, subject: _Subject) -> None:
+        while True:
+            await self.endpoint.runtime.access.moved(subject.generation)
+            # not all sockets of a process at once
+            await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - nothing secret
+            try:
+                await subject.refresh()
+            except PermissionError:
+                return
+            except (SQLAlchemyError, redis.RedisError, OSError) as error:
+                log.warning("whether a socket may stay could not be asked; trying again", error=str(error))
+
     async def subscribe(self, subject: _Subject, request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
         engine = self.endpoint.engine
         try:
             principal = await subject.refresh()
+            logs.name_impersonator(principal)
             bucket = self.endpoint.rates.take(subject.door, principal, subject.ip)
             asked = await self.endpoint.request(subject.door, request, method="WEBSOCKET")
             budget = None if principal.kind is PrincipalKind.ANONYMOUS else bucket
@@ -138,8 +157,11 @@ class _Subject:
         self.language = language
         self.ip = ip
         self.expires_at: float | None = None
+        self.generation = -1
+        """As of which change of access it was found to be allowed."""
 
     async def refresh(self) -> Principal:
+        generation = self.endpoint.runtime.access.generation
         try:
             principal = await self.endpoint.authentication.principal(
                 self.authorization, self.door, self.language, method="GET", path="", body=b"", address=self.ip
@@ -147,6 +169,7 @@ class _Subject:
         except GraphRefusal as refusal:
             raise PermissionError(refusal.message) from None
         self.expires_at = principal.expires_at
+        self.generation = generation
         return principal
 
 

@@ -13,7 +13,7 @@ import structlog
 from graphql import GraphQLSchema, OperationType
 
 from authz.grants import Grants
-from authz.principal import Principal, PrincipalKind
+from authz.principal import Impersonation, Principal, PrincipalKind
 from planner.assemble import Graph
 from planner.compile import compile_plan
 from planner.errors import FieldFailure, GraphRefusal, GraphRefusals
@@ -21,8 +21,11 @@ from planner.execute import Execution
 from planner.introspection import introspect, visible_schema
 from planner.operation import Document, Documents, Operation
 from planner.plan import NullPropagatesError, Plan, State
+from planner.registry import MutationRoot
 from resolvers.context import Context, run_mutation
+from resolvers.redaction import handles_secrets
 from server.doors import Door
+from services.messages import render
 from services.refusal import Refusal
 
 log = structlog.get_logger()
@@ -69,6 +72,8 @@ class Engine:
         operation = request.operation
         variables = operation.coerce(request.variables)
         plan = self.plan(door, context.principal, operation, variables)
+        if context.principal.impersonation is not None and operation.kind is OperationType.MUTATION:
+            _refuse_impersonator(plan, context.principal, context.principal.impersonation)
         if plan.introspection and context.principal.kind is PrincipalKind.ANONYMOUS:
             raise GraphRefusal("UNAUTHENTICATED", "Log in to read the schema.")
         execution = Execution(plan, variables, context, context.reader)
@@ -116,6 +121,20 @@ class Engine:
             if len(self._schemas) > KEPT_SCHEMAS:
                 self._schemas.popitem(last=False)
         return found
+
+
+def _refuse_impersonator(plan: Plan, principal: Principal, impersonation: Impersonation) -> None:
+    """Whoever acts as somebody else changes nothing without the right to write, and touches no secret with it."""
+    refused = []
+    for planned in plan.roots:
+        root = planned.root
+        if not isinstance(root, MutationRoot) or planned.name == "endImpersonation":
+            continue
+        code = "IMPERSONATION_KEEPS_SECRETS" if impersonation.may_write else "IMPERSONATION_READS_ONLY"
+        if not impersonation.may_write or handles_secrets(root):
+            refused.append(GraphRefusal(code, render(code, principal.language, {}), path=planned.path))
+    if refused:
+        raise GraphRefusals(refused)
 
 
 def _response(data: Any, state: State, context: Context) -> dict[str, Any]:

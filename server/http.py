@@ -28,6 +28,7 @@ from server.authentication import Authentication, unauthenticated
 from server.deadlines import Deadlines
 from server.doors import Door
 from server.engine import Engine, Request, refusals_of
+from services import logs
 from services.rates import Bucket
 from services.runtime import Origin, Runtime
 
@@ -155,6 +156,8 @@ class GraphQLEndpoint:
                 errors = refusals_of(error, request_id)
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
+            finally:
+                logs.forget_impersonator()
             _seconds(door.name, status).observe(time.perf_counter() - started)
         # a status that is no success may be some proxy's, unless the media type says whose answer it is
         kind = JSON if media == JSON and status == 200 else GRAPHQL_RESPONSE
@@ -212,6 +215,7 @@ class GraphQLEndpoint:
         try:
             if principal is None:
                 principal = await self._principal(door, scope, headers, body)
+            logs.name_impersonator(principal)
             origin = _origin(scope, headers, request_id)
             known = principal.kind is not PrincipalKind.ANONYMOUS
             bucket = self.rates.take(door, principal, origin.ip)

@@ -58,6 +58,9 @@ class Executor(Protocol[SubjectT]):
     async def authenticate(self, connection: WebSocket, params: Mapping[str, object]) -> SubjectT:
         """The subject that the payload of `connection_init` proves; raises PermissionError for none."""
 
+    async def lost(self, subject: SubjectT) -> None:
+        """Returns once the subject has lost its access, whether or not it is doing anything."""
+
     def subscribe(self, subject: SubjectT, request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
         """The results of a subscription as they come, or the one result of a query or mutation.
 
@@ -210,6 +213,7 @@ class _Connection(Generic[SubjectT]):
             raise SocketClosed(1013, "Try again later") from None
         await self._send({"type": "connection_ack"})
         self._tasks.create_task(self._keep_alive())
+        self._tasks.create_task(self._watch(self._subject))
         if self._subject.expires_at is not None:
             self._tasks.create_task(self._expire(self._subject.expires_at))
 
@@ -221,6 +225,10 @@ class _Connection(Generic[SubjectT]):
             await asyncio.sleep(self._limits.keep_alive_seconds)
             if self._received == received or not ping.done():
                 raise SocketClosed(4408, "Keep-alive timeout")
+
+    async def _watch(self, subject: SubjectT) -> None:
+        await self._executor.lost(subject)
+        raise SocketClosed(4403, "Forbidden")
 
     async def _expire(self, expires_at: float) -> None:
         await asyncio.sleep(expires_at - time.time())

@@ -266,7 +266,11 @@ async def refresh(runtime: Runtime, door: DoorRules, token: str) -> Tokens:
     async with runtime.database.transaction(system("refresh")) as session:
         found = await session.scalar(
             select(LoginSession)
-            .where(LoginSession.key == session_key, LoginSession.door == door.name)
+            .where(
+                LoginSession.key == session_key,
+                LoginSession.door == door.name,
+                LoginSession.real_account_id.is_(None),
+            )
             .with_for_update()
         )
         if found is not None and found.revoked_at is None and found.expires_at > now:
@@ -331,24 +335,24 @@ async def tenant_for(work: Work, tenant_id: int | None) -> Tenant:
     return found
 
 
-async def account_within_reach(work: Work, account_id: int) -> StaffAccount:
+async def account_within_reach(work: Work, account_id: int, field: str = "account") -> StaffAccount:
     """An account that the caller may act on, locked. NOT_FOUND otherwise."""
     found = await work.session.scalar(select(StaffAccount).where(StaffAccount.id == account_id).with_for_update())
     if found is None:
-        raise not_found("account")
+        raise not_found(field)
     return found
 
 
-async def account_to_manage(work: Work, account_id: int) -> StaffAccount:
+async def account_to_manage(work: Work, account_id: int, field: str = "account") -> StaffAccount:
     """An account within reach that may do nothing that the caller may not; else who resets a password could become
     somebody greater. ACCOUNT_ABOVE otherwise."""
-    account = await account_within_reach(work, account_id)
+    account = await account_within_reach(work, account_id, field)
     if account.id != work.principal.account_id:
         for role in await work.session.scalars(
             select(RoleAssignment.role).where(RoleAssignment.account_id == account.id)
         ):
             if not covers_role(work.principal, work.runtime, role, account.tenant_path):
-                raise Refusal("ACCOUNT_ABOVE", "account")
+                raise Refusal("ACCOUNT_ABOVE", field)
     return account
 
 

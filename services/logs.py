@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import structlog
 
+from authz.principal import Principal
+
 
 def configure() -> None:
     structlog.configure(
@@ -15,3 +17,18 @@ def configure() -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     )
+
+
+NAMED = ("account", "real_account")
+
+
+def name_impersonator(principal: Principal) -> None:
+    """From here on, each line of this task names who seems to act and who really does."""
+    if principal.impersonation is not None:
+        structlog.contextvars.bind_contextvars(
+            account=principal.account_id, real_account=principal.impersonation.account_id
+        )
+
+
+def forget_impersonator() -> None:
+    structlog.contextvars.unbind_contextvars(*NAMED)

@@ -38,6 +38,20 @@ MESSAGES: dict[str, dict[str, str]] = {
         "zh": "该通知关系账号安全，不能在此退订或修改。",
     },
     "SESSION_ENDED": {"en": "The session has ended. Log in again.", "zh": "会话已失效，请重新登录。"},
+    "NOT_GRANTED": {"en": "You are not granted this.", "zh": "您未被授予该权限。"},
+    "OWN_STAFF": {
+        "en": "Nobody acts as the platform's own staff.",
+        "zh": "不能以平台自身员工的身份操作。",
+    },
+    "NOT_IMPERSONATED": {"en": "Nobody else is acting here.", "zh": "当前并非代他人操作。"},
+    "IMPERSONATION_READS_ONLY": {
+        "en": "Acting as somebody else, you may read and change nothing.",
+        "zh": "代他人操作时只能查看，不能修改。",
+    },
+    "IMPERSONATION_KEEPS_SECRETS": {
+        "en": "Acting as somebody else, you may do nothing that takes or gives a secret.",
+        "zh": "代他人操作时不能执行涉及密钥或密码的操作。",
+    },
     "WEAK_PASSWORD": {
         "en": "A password has at least 10 characters, with letters and digits.",
         "zh": "密码至少 10 位，且须包含字母和数字。",
@@ -135,6 +149,10 @@ MESSAGES: dict[str, dict[str, str]] = {
     "TARGET_CLEAR_IDEMPOTENT_RESULTS": {
         "en": "Removes the kept results of mutations, which a repeat would be given.",
         "zh": "清除为重复请求保存的结果。",
+    },
+    "TARGET_KEEP_PARTITIONS": {
+        "en": "Makes the coming months of the logs, and drops those past their time.",
+        "zh": "创建日志的后续月份分区，并清除已过保留期的分区。",
     },
     "TARGET_CLEAR_SENT_EVENTS": {
         "en": "Removes events that have been sent to the workers.",

@@ -62,6 +62,8 @@ BUILT_IN = {
             "60",
             ParameterType.INTEGER,
         ),
+        BuiltIn("logs.operationMonths", "Months for which the operation log is kept", "24", ParameterType.INTEGER),
+        BuiltIn("logs.loginMonths", "Months for which the login log is kept", "12", ParameterType.INTEGER),
     )
 }
 

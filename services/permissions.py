@@ -39,6 +39,7 @@ from models.permissions import (
     RoleMenu,
     TenantModule,
 )
+from models.system import OperationRecord
 from models.tenancy import Tenant
 from services import validation
 from services.conflicts import told_apart
@@ -49,7 +50,7 @@ from services.runtime import Runtime, Work
 _KEY = re.compile(r"[a-z][a-z0-9]*([.:_-][a-z0-9]+)*")
 _COORDINATE = re.compile(r"[A-Za-z]\w*\.(\*|[A-Za-z]\w*\*?)", re.ASCII)
 MAX_MENU_DEPTH = 5
-OF_STAFF = (Department, StaffAccount, RoleAssignment, LoginSession, LoginRecord)
+OF_STAFF = (Department, StaffAccount, RoleAssignment, LoginSession, LoginRecord, OperationRecord)
 """What belongs to a department: on these rows a role's data scope is felt."""
 _ROWS = {
     DataScope.ALL: Scope.SUBTREE,

@@ -36,6 +36,7 @@ app.conf.update(
         "tell of keys about to end": {"task": "tasks.identity.tell_of_expiring", "schedule": 3600.0},
         # one that nobody had time for is left out: the next does its work
         "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},
+        "keep the partitions of logs": {"task": "tasks.jobs.keep_partitions", "schedule": 24 * 3600.0},
         "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
         "send notifications that are due": {"task": "tasks.notifications.sweep", "schedule": 15.0},
         "write of keys about to end": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},

@@ -12,6 +12,7 @@ import structlog
 from celery.beat import PersistentScheduler
 
 from authz.session import Database
+from services import retention
 from services.jobs.running import bury_dead, carry_out, forgotten
 from services.jobs.scheduling import queue_due
 from tasks.app import app, run, settings
@@ -56,6 +57,12 @@ def mend() -> None:
             app.send_task("tasks.jobs.execute", kwargs={"runs": runs})
 
     run(lambda: _with_database(work))
+
+
+@app.task(name="tasks.jobs.keep_partitions", ignore_result=True)  # type: ignore[untyped-decorator]
+def keep_partitions() -> None:
+    """Makes the coming months of the logs, and drops those past their time. A repeat finds nothing to do."""
+    run(lambda: _with_database(lambda database: retention.keep(database, datetime.now(UTC))))
 
 
 async def _with_database(work: Callable[[Database], Awaitable[object]]) -> None:

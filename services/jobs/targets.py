@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
 
-from authz.principal import Principal
+from authz.principal import ROOT_PATH, Principal
 from authz.session import Database
 from models.identity import LoginSession
 from models.jobs import JobRun
 from models.system import IdempotentResult, OutboxEvent
+from services import retention
 from services.refusal import Refusal
 
 BATCH = 5_000
@@ -88,6 +89,14 @@ def _cleared(name: str, description: str, model: type[Any], old: Old, *, least_d
     return Target(name, description, (Parameter("olderThanDays", least_days, 3_650),), run)
 
 
+async def _partitions(occasion: Occasion, _: Mapping[str, int]) -> str:
+    """Logs are the platform's to keep: a job of any other tenant does nothing."""
+    if occasion.owner.path != ROOT_PATH:
+        return "Nothing: partitions are the platform's."
+    kept = await retention.keep(occasion.database, occasion.at)
+    return f"Made: {kept.made}, dropped: {kept.dropped}"
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -119,5 +128,6 @@ TARGETS = {
             lambda before: or_(LoginSession.expires_at < before, LoginSession.revoked_at < before),
             least_days=1,
         ),
+        Target("keepPartitions", "TARGET_KEEP_PARTITIONS", (), _partitions),
     )
 }

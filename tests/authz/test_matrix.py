@@ -93,8 +93,8 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Notification.addressUnmasked", "SimCard.iccid",
-        "StaffAccount.phoneUnmasked",
+        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "ImpersonateInput.write", "Notification.addressUnmasked",
+        "OperationRecord.arguments", "SimCard.iccid", "StaffAccount.phoneUnmasked",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -112,6 +112,8 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Notification.addressUnmasked": staff,
         "EndUser.emailUnmasked": ["end_user", "platform_admin"],
         "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
+        "ImpersonateInput.write": ["platform_admin"],
+        "OperationRecord.arguments": ["platform_admin"],
         "SimCard.iccid": platform,
         "StaffAccount.phoneUnmasked": staff,
     }

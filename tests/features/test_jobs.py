@@ -257,14 +257,15 @@ async def test_others_neither_see_nor_touch_jobs(world: World, caller: str) -> N
 @pytest.mark.feature("S1-26")
 async def test_what_a_job_may_do_is_listed_in_the_callers_language(world: World) -> None:
     listed = (await world.data("operations", TARGETS))["invokeTargets"]
+    clearing = (
+        ("clearJobRuns", 7),
+        ("clearIdempotentResults", 7),
+        ("clearSentEvents", 1),
+        ("clearEndedSessions", 1),
+    )
     assert [(one["name"], one["parameters"]) for one in listed] == [
-        (name, [{"name": "olderThanDays", "least": least, "most": 3650}])
-        for name, least in (
-            ("clearJobRuns", 7),
-            ("clearIdempotentResults", 7),
-            ("clearSentEvents", 1),
-            ("clearEndedSessions", 1),
-        )
+        *((name, [{"name": "olderThanDays", "least": least, "most": 3650}]) for name, least in clearing),
+        ("keepPartitions", []),
     ]
     assert listed[0]["description"] == "Removes ended runs from the log of jobs."
     in_chinese = (await world.run("admin", TARGETS, language="zh-CN"))["data"]["invokeTargets"]

@@ -218,6 +218,7 @@ class Marked:
                 "nto": lambda r: r["account_id"] == account,
                 "ses": lambda r: r["account_id"] == account if person is None else r["end_user_id"] == person,
                 "lgr": lambda r: r["account_id"] == account if person is None else r["end_user_id"] == person,
+                "opr": lambda r: r["account_id"] == account if person is None else r["end_user_id"] == person,
                 "agc": lambda r: r["end_user_id"] == person,
                 "eus": lambda r: r["id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
@@ -836,7 +837,7 @@ CATALOGUE = {
     "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
-    "grantMembership",
+    "grantMembership", "impersonate",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs; only the platform's staff may call it."""
 

@@ -37,7 +37,7 @@ BY_SERVICES = {
         "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "helpTopic",
         "invokeTargets", "notificationKinds", "rolePermissions",
     },
-    "Viewer": {"menus", "modules"},
+    "Viewer": {"impersonatedBy", "menus", "modules"},
 }  # fmt: skip
 """What services answer and not the planner; their own tests prove it."""
 

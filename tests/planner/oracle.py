@@ -220,7 +220,7 @@ class Caller:
                 return row.id == me.account_id
             if table == "api_key":
                 return row.id == me.api_key_id
-            if table in ("login_session", "login_record"):
+            if table in ("login_session", "login_record", "operation_record"):
                 return me.account_id is not None and values["account_id"] == me.account_id
         if of_departments(scope) and me.path and path.startswith(me.path):
             department = {"department": "id", "staff_account": "department_id"}.get(model.__tablename__)  # type: ignore[attr-defined]

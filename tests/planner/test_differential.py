@@ -23,6 +23,7 @@ from authz.grants import Grants
 from authz.principal import Principal
 from authz.scopes import Scope
 from models import identity
+from models.system import ChangeAction
 from planner.assemble import Graph, assemble
 from planner.errors import FieldFailure, GraphRefusal, GraphRefusals
 from planner.ids import decode_id
@@ -31,6 +32,7 @@ from planner.pool import Pool
 from planner.registry import query
 from schema.jobs import JobArgument
 from schema.sim import CarrierState
+from schema.system import RecordedChange
 from server.app import the_graph
 from tests.planner.asked import GENEROUS, Planner, principal, wide
 from tests.planner.asking import operations
@@ -90,15 +92,33 @@ def job_arguments(row: Mapping[str, Any]) -> list[JobArgument]:
     return [JobArgument(name=name, value=value) for name, value in orjson.loads(row["arguments"]).items()]
 
 
+def recorded_changes(row: Mapping[str, Any]) -> list[RecordedChange]:
+    return [
+        RecordedChange(
+            type="SimCard",
+            id=None,
+            action=ChangeAction.CHANGED,
+            field=None,
+            before=None,
+            after=row["mutation"],
+            rows=row["duration_ms"],
+        )
+    ]
+
+
 LIVE = {
     ("ScheduledJob", "arguments"): job_arguments,
     ("JobRun", "arguments"): job_arguments,
     ("SimCard", "carrier_state"): carrier_state,
     ("ApiKey", "last_used_at"): last_used_at,
+    ("OperationRecord", "arguments"): lambda row: row["door"],
+    ("OperationRecord", "changes"): recorded_changes,
     ("ImportTask", "refused_file_url"): refused_file_url,
     ("TaskRefusal", "message"): message,
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
+    ("OperationRecord", "impersonated"): lambda row, _: row["real_account_id"] is not None,
+    ("LoginRecord", "impersonated"): lambda row, _: row["real_account_id"] is not None,
     ("Supplier", "hasApiKey"): lambda row, _: row["api_key_encrypted"] is not None,
     ("ApiKey", "expiresSoon"): lambda row, _: (
         row["status"] == "ACTIVE" and timedelta(0) < row["expires_at"] - datetime.now(UTC) <= timedelta(days=14)

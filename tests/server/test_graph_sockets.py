@@ -269,6 +269,24 @@ async def test_a_revoked_session_hears_of_no_event_any_more(world: World, addres
         assert await ending(client) == (4403, [])
 
 
+async def test_a_revoked_session_ends_its_idle_sockets_within_a_second(world: World, address: str) -> None:
+    task = await queued(world)
+    async with (
+        acknowledged(address, "admin", await world.token("operations")) as watching,
+        acknowledged(address, "admin", await world.token("operations")) as idle,
+        acknowledged(address, "admin", await world.token("admin")) as another,
+    ):
+        await first_event(watching, task)
+        await world.data("admin", REVOKE, {"account": await _account_id(world, "operations")})
+        revoked = time.monotonic()
+        assert await ending(watching) == (4403, [])
+        assert await ending(idle) == (4403, [])
+        assert time.monotonic() - revoked < 1
+        # whoever is not concerned stays
+        await subscribe(another, COUNT)
+        assert (await receive(another))["type"] == "next"
+
+
 async def test_a_revoked_session_asks_nothing_any_more(world: World, address: str) -> None:
     async with acknowledged(address, "agent", await world.token("south")) as client:
         await world.data("admin", REVOKE, {"account": await _account_id(world, "south")})

@@ -37,6 +37,7 @@ class Graph:
     requests: list[Mapping[str, object]] = field(default_factory=list)
     closed: list[object] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    revoked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def authenticate(self, connection: WebSocket, params: Mapping[str, object]) -> Token:
         match params.get("authorization"):
@@ -48,6 +49,9 @@ class Graph:
             case "Bearer storm":
                 raise ConnectionResetError("the session store is away")
         raise PermissionError(connection.path_params["door"])
+
+    async def lost(self, subject: Token) -> None:
+        await self.revoked.wait()
 
     def subscribe(self, subject: Token, request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
         self.requests.append(request)
@@ -379,6 +383,16 @@ async def test_access_that_ends_closes_the_socket() -> None:
         await send(client, subscribe("1", "forever"))
         assert await receive(client) == {"id": "1", "type": "next", "payload": {"data": {"n": 1}}}
         assert await closing(client) == (4403, "Access expired")
+        assert graph.closed == ["forever"]
+
+
+async def test_a_subject_that_loses_its_access_while_nothing_happens_is_closed() -> None:
+    graph = Graph()
+    async with serving(graph) as url, acknowledged(url) as client:
+        await send(client, subscribe("1", "forever"))
+        assert await receive(client) == {"id": "1", "type": "next", "payload": {"data": {"n": 1}}}
+        graph.revoked.set()
+        assert await closing(client) == (4403, "Forbidden")
         assert graph.closed == ["forever"]
 
 

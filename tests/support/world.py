@@ -576,6 +576,18 @@ async def mark_the_rest(world: World) -> None:
                         door="agent",
                         mutation=f"mutation of {mark(name)}",
                         arguments={"mark": mark(name)},
+                        reason=mark(name),
+                        changes=[
+                            {
+                                "type": "Department",
+                                "id": None,
+                                "action": "CHANGED",
+                                "field": "name",
+                                "before": mark(name),
+                                "after": mark(name),
+                                "rows": None,
+                            }
+                        ],
                         outcome="SUCCEEDED",
                         duration_ms=1,
                     ),
