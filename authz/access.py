@@ -208,7 +208,7 @@ class Access:
                 return None
             # it was kept for an earlier token of the session
             return dataclasses.replace(kept, expires_at=expires_at)
-        find = self._person if holder.account_id is None else self._member
+        find = self._person if holder.account_id is None else self._logged_in
         async with self._database.transaction(system("authentication")) as session:
             found = await find(session, session_key, holder, door, admission)
         if found is None:
@@ -217,25 +217,42 @@ class Access:
         self._keep(key, principal, generation)
         return principal
 
-    async def _member(
+    async def principal_of_account(
+        self, account_id: int, door: str, admission: Admission, language: str
+    ) -> Principal | None:
+        """A member of staff whose work goes on without a session; None when the account or its tenant has ended."""
+        await self._catch_up()
+        async with self._database.transaction(system("authentication")) as session:
+            found = await self._member(session, door, admission, StaffAccount.id == account_id)
+        return None if found is None else dataclasses.replace(found, language=language)
+
+    async def _logged_in(
         self, session: AsyncSession, session_key: str, holder: Holder, door: str, admission: Admission
+    ) -> Principal | None:
+        own = await session.scalar(
+            select(LoginSession).where(_alive(session_key, door), LoginSession.account_id == holder.account_id)
+        )
+        if own is None:
+            return None
+        found = await self._member(session, door, admission, StaffAccount.id == holder.account_id)
+        if found is None or own.real_account_id is None:
+            return found
+        impersonation = await self._impersonation(session, own)
+        return None if impersonation is None else dataclasses.replace(found, impersonation=impersonation)
+
+    async def _member(
+        self, session: AsyncSession, door: str, admission: Admission, which: ColumnElement[bool]
     ) -> Principal | None:
         found = (
             await session.execute(
-                select(StaffAccount, Tenant.path, Tenant.kind, Tenant.requests_per_minute, LoginSession)
-                .join(LoginSession, LoginSession.account_id == StaffAccount.id)
+                select(StaffAccount, Tenant.path, Tenant.kind, Tenant.requests_per_minute)
                 .join(Tenant, Tenant.id == StaffAccount.tenant_id)
-                .where(_alive(session_key, door), StaffAccount.id == holder.account_id, in_service())
+                .where(which, in_service())
             )
         ).one_or_none()
         if found is None:
             return None
-        account, path, kind, requests_per_minute, own = found
-        impersonation = None
-        if own.real_account_id is not None:
-            impersonation = await self._impersonation(session, own)
-            if impersonation is None:
-                return None
+        account, path, kind, requests_per_minute = found
         roles = await session.scalars(select(RoleAssignment.role).where(RoleAssignment.account_id == account.id))
         held = admission.of(roles, kind.name)
         return Principal(
@@ -249,7 +266,6 @@ class Access:
             account_id=account.id,
             roles=held,
             departments=await _departments(session, account, held),
-            impersonation=impersonation,
         )
 
     async def _impersonation(self, session: AsyncSession, opened: LoginSession) -> Impersonation | None:
@@ -307,6 +323,18 @@ class Access:
     async def principal_of_key(self, key: str, door: str, admission: Admission, language: str) -> KnownKey | None:
         """The partner behind an API key, with what its scopes leave of its roles; None for a key that is not valid
         now."""
+        return await self._known_key(ApiKey.key == key, door, admission, language)
+
+    async def principal_of_key_id(
+        self, key_id: int, door: str, admission: Admission, language: str
+    ) -> Principal | None:
+        """The partner behind an API key whose work goes on after its request; None for a key that is not valid now."""
+        found = await self._known_key(ApiKey.id == key_id, door, admission, language)
+        return None if found is None else found.principal
+
+    async def _known_key(
+        self, which: ColumnElement[bool], door: str, admission: Admission, language: str
+    ) -> KnownKey | None:
         await self._catch_up()
         async with self._database.transaction(system("authentication")) as session:
             found = (
@@ -320,7 +348,7 @@ class Access:
                     )
                     .join(Tenant, Tenant.id == ApiKey.tenant_id)
                     .where(
-                        ApiKey.key == key,
+                        which,
                         ApiKey.status == ApiKeyStatus.ACTIVE,
                         ApiKey.expires_at > func.now(),
                         in_business(ApiKey.tenant_id),

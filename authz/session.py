@@ -114,6 +114,7 @@ class Database:
     """The database as services use it: one transaction at a time, for one principal."""
 
     def __init__(self, dsn: str, pool_size: int = 8, *, pooled: bool = True) -> None:
+        self.dsn = dsn
         url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size} if pooled else {}
         if not pooled:

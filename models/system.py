@@ -11,14 +11,29 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueCo
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, LogEntry, Partitioned, Personal, TenantOwned, Timestamped, stored_enum
-from models.identity import StaffAccount
-from models.tenancy import Tenant
+from models.base import (
+    AppendOnly,
+    Base,
+    LogEntry,
+    Partitioned,
+    Personal,
+    TenantOwned,
+    Timestamped,
+    stored_enum,
+)
+from models.identity import (
+    ApiKey,
+    StaffAccount,
+)
+from models.tenancy import (
+    Tenant,
+)
 
 
 class TaskKind(enum.Enum):
     SIM_IMPORT = "SIM_IMPORT"
     SIM_RANGE = "SIM_RANGE"
+    EXPORT = "EXPORT"
 
 
 class TaskStatus(enum.Enum):
@@ -26,6 +41,12 @@ class TaskStatus(enum.Enum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class ExportFormat(enum.Enum):
+    XLSX = "XLSX"
+    CSV = "CSV"
 
 
 class ChangeAction(enum.Enum):
@@ -49,13 +70,22 @@ class StoredFile(TenantOwned, Base):
 
 
 class Task(Timestamped, TenantOwned, Base):
-    """Long work with progress: how many items it has, how many are done, how many were refused."""
+    """Long work with progress: how many items it has, how many are done, how many were refused.
+
+    A staff account or an API key has started it.
+    """
 
     __tablename__ = "task"
-    __constraints__ = (CheckConstraint("done >= 0 AND failed >= 0", name="counts_not_negative"),)
+    __constraints__ = (
+        CheckConstraint("done >= 0 AND failed >= 0", name="counts_not_negative"),
+        Index("ix_task_created_at_id", "created_at", "id"),
+        Index("ix_task_finished_at_id", "finished_at", "id"),
+        Index("ix_task_account_id_created_at", "account_id", "created_at"),
+    )
 
     kind: Mapped[TaskKind] = mapped_column(stored_enum(TaskKind))
     status: Mapped[TaskStatus] = mapped_column(stored_enum(TaskStatus), default=TaskStatus.QUEUED)
+    name: Mapped[str | None]
     total: Mapped[int | None]
     done: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
@@ -64,11 +94,15 @@ class Task(Timestamped, TenantOwned, Base):
     error_message: Mapped[str | None]
     source_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
     refused_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    result_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
+    api_key_id: Mapped[int | None] = mapped_column(ForeignKey("api_key.id"))
+    cancel_requested_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+    api_key: Mapped[ApiKey | None] = relationship(lazy="raise")
 
 
 class TaskRefusal(AppendOnly, TenantOwned, Base):

@@ -22,13 +22,13 @@ from planner.plan import (
     collect_references,
     serialise_value,
 )
-from planner.pool import Connection, Pool
+from planner.pool import Connection, Connections
 
 
 class Execution:
     """One run of a plan for one caller. ``context`` is what live resolvers and loaders are given."""
 
-    def __init__(self, plan: Plan, variables: Mapping[str, Any], context: Any, pool: Pool) -> None:
+    def __init__(self, plan: Plan, variables: Mapping[str, Any], context: Any, pool: Connections) -> None:
         self.plan = plan
         self.variables = variables
         self.context = context

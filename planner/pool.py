@@ -10,13 +10,15 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 KEPT_STATEMENTS = 500
 RETRY_SECONDS = 0.5
+SNAPSHOT_STATEMENT_MS = 600_000
+"""What one statement on a snapshot may take: nobody waits for it, and it may count a million rows."""
 
 
 class Connection:
@@ -43,21 +45,33 @@ class Connection:
         return rows
 
 
+class Connections(Protocol):
+    """Where a plan is given a connection to run its statements on."""
+
+    async def take(self) -> Connection: ...
+
+    def give(self, connection: Connection) -> None: ...
+
+
+def _settings(statement_timeout_ms: int, idle_timeout_ms: int) -> dict[str, str]:
+    return {
+        "TimeZone": "UTC",
+        "application_name": "trellis",
+        "plan_cache_mode": "force_generic_plan",
+        "jit": "off",
+        "max_parallel_workers_per_gather": "0",
+        "statement_timeout": str(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": str(idle_timeout_ms),
+    }
+
+
 class Pool:
     """A fixed number of connections; who finds none waits in line."""
 
     def __init__(self, dsn: str, size: int, statement_timeout_ms: int = 10_000) -> None:
         self._dsn = dsn
         self._size = size
-        self._settings = {
-            "TimeZone": "UTC",
-            "application_name": "trellis",
-            "plan_cache_mode": "force_generic_plan",
-            "jit": "off",
-            "max_parallel_workers_per_gather": "0",
-            "statement_timeout": str(statement_timeout_ms),
-            "idle_in_transaction_session_timeout": "30000",
-        }
+        self._settings = _settings(statement_timeout_ms, 30_000)
         self._free: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection]] = deque()
         self._renewals: set[asyncio.Task[None]] = set()
@@ -126,3 +140,30 @@ class Pool:
             yield connection
         finally:
             self.give(connection)
+
+
+class Snapshot:
+    """One connection whose statements all see the database as it was at the first of them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def take(self) -> Connection:
+        return self._connection
+
+    def give(self, connection: Connection) -> None:
+        """It stays taken until the snapshot ends."""
+
+
+@asynccontextmanager
+async def snapshot(dsn: str) -> AsyncIterator[Snapshot]:
+    """A connection of its own in one transaction that only reads, for what is read in many pages.
+
+    PostgreSQL keeps for it, as long as it lasts, all that is removed meanwhile.
+    """
+    raw = await asyncpg.connect(dsn, ssl=False, server_settings=_settings(SNAPSHOT_STATEMENT_MS, 0))
+    try:
+        async with raw.transaction(isolation="repeatable_read", readonly=True):
+            yield Snapshot(Connection(raw))
+    finally:
+        await raw.close()

@@ -33,7 +33,11 @@ from models.notifications import (
     Notification,
     NotificationOptOut,
 )
-from models.system import OperationRecord
+from models.system import (
+    OperationRecord,
+    Task,
+    TaskRefusal,
+)
 from models.tenancy import Tenant
 
 
@@ -96,7 +100,16 @@ def _own(model: type, table: Columns, bind: PrincipalBind) -> ColumnElement[bool
         owns.append(table.c.id == bind("api_key_id"))
     if issubclass(model, LoginSession | LoginRecord | OperationRecord | Notification | NotificationOptOut):
         owns.append(table.c.account_id == bind("account_id"))
+    if issubclass(model, Task):
+        owns.append(_started(table, bind))
+    if issubclass(model, TaskRefusal):
+        task = Task.__table__.alias("started")
+        owns.append(table.c.task_id.in_(select(task.c.id).where(_started(task, bind))))
     return or_(false(), *owns)
+
+
+def _started(task: Columns, bind: PrincipalBind) -> ColumnElement[bool]:
+    return or_(task.c.account_id == bind("account_id"), task.c.api_key_id == bind("api_key_id"))
 
 
 def _of_departments(model: type, table: Columns, rows: Rows, bind: PrincipalBind) -> ColumnElement[bool]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import strawberry
 from sqlalchemy import Select, select
 from strawberry.file_uploads import Upload
 
@@ -14,10 +12,9 @@ import models.sim as stored
 from authz.principal import system
 from gateways.carrier import CarrierQuery, carriers
 from models.catalog import Supplier
-from models.system import Task, TaskStatus
 from planner.mapping import Connection, refer
-from planner.registry import loads, mutation, query, subscription
-from resolvers.context import Context, key_of, optional_key, reading
+from planner.registry import loads, mutation, query
+from resolvers.context import Context, key_of, optional_key
 from schema.sim import (
     AllocateSimCardsInput,
     BindSimEndUserInput,
@@ -26,14 +23,13 @@ from schema.sim import (
     ChangeSimStatusInput,
     CreateSimCardInput,
     CreateSimCardRangeInput,
-    ImportTaskPayload,
     RecallSimCardsInput,
     SimCard,
     SimCardPayload,
     SimCardsPayload,
     SimSelectionInput,
 )
-from schema.system import ImportTask
+from schema.system import TaskPayload
 from services.catalog import api_key_binding
 from services.files import CHUNK, TooLargeError
 from services.refusal import Refusal
@@ -42,7 +38,6 @@ from services.sim.selection import Selection
 
 MAX_IMPORT_BYTES = 200 * 1024**2
 SHOWN = 100
-PROGRESS_SECONDS = 0.5
 
 
 @query(Connection[SimCard])
@@ -109,7 +104,7 @@ async def create_sim_card(ctx: Context, input: CreateSimCardInput) -> SimCardPay
 
 
 @mutation
-async def create_sim_card_range(ctx: Context, input: CreateSimCardRangeInput) -> ImportTaskPayload:
+async def create_sim_card_range(ctx: Context, input: CreateSimCardRangeInput) -> TaskPayload:
     """Enters the cards of an ICCID range as a task with progress (S0-03)."""
     task = await inventory.start_range(
         ctx.now,
@@ -118,11 +113,11 @@ async def create_sim_card_range(ctx: Context, input: CreateSimCardRangeInput) ->
         last=input.last_iccid,
         with_check_digit=input.with_check_digit,
     )
-    return ImportTaskPayload(task=refer(task.id), errors=[])
+    return TaskPayload(task=refer(task.id), errors=[])
 
 
 @mutation
-async def import_sim_cards(ctx: Context, file: Upload) -> ImportTaskPayload:
+async def import_sim_cards(ctx: Context, file: Upload) -> TaskPayload:
     """Imports a spreadsheet of cards (xlsx or CSV) as a task with progress and per-row results (S0-05).
 
     Headings: ICCID, IMSI, 物联号码, 运营商, 供应商, 卡类型, APN, 套餐编码, 备注.
@@ -145,7 +140,7 @@ async def import_sim_cards(ctx: Context, file: Upload) -> ImportTaskPayload:
     task = await inventory.start_import(
         ctx.now, kept, upload.filename or "upload", upload.content_type or "application/octet-stream"
     )
-    return ImportTaskPayload(task=refer(task.id), errors=[])
+    return TaskPayload(task=refer(task.id), errors=[])
 
 
 @mutation(idempotent=True)
@@ -202,22 +197,3 @@ async def bind_sim_end_user(ctx: Context, input: BindSimEndUserInput) -> SimCard
     card = key_of(input.card, "sim", "card")
     end_user = optional_key(input.end_user, "eus", "endUser")
     return SimCardPayload(sim_card=refer(await allocation.bind_end_user(ctx.now, card, end_user)), errors=[])
-
-
-@subscription(ImportTask)
-async def import_progress(ctx: Context, task: strawberry.ID) -> AsyncIterator[int]:
-    """An import or range task each time that it has come further, until it is done (S0-03, S0-05)."""
-    key = key_of(task, "tsk", "task")
-    last: tuple[Any, ...] | None = None
-    while True:
-        async with reading(ctx) as session:
-            found = await session.scalar(select(Task).where(Task.id == key))
-        if found is None:
-            raise Refusal("NOT_FOUND", "task")
-        state = (found.status, found.done, found.failed, found.total)
-        if state != last:
-            last = state
-            yield found.id
-        if found.status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED):
-            return
-        await asyncio.sleep(PROGRESS_SECONDS)

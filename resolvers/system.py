@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
+import strawberry
 from sqlalchemy import Select, select
 
 import models.system as stored
 from authz.coordinates import Act
 from models.system import ChangeAction
 from planner.ids import encode_id
-from planner.mapping import Connection
-from planner.registry import loads, query
-from resolvers.context import Context
-from resolvers.redaction import REDACTED
-from schema.system import ImportTask, OperationRecord, RecordedChange, TaskRefusal
+from planner.mapping import (
+    Connection,
+    refer,
+)
+from planner.registry import (
+    loads,
+    mutation,
+    query,
+    subscription,
+)
+from resolvers.context import (
+    Context,
+    key_of,
+    reading,
+)
+from resolvers.redaction import (
+    REDACTED,
+)
+from schema.system import (
+    OperationRecord,
+    RecordedChange,
+    StartExportInput,
+    Task,
+    TaskPayload,
+    TaskRefusal,
+)
+from services import (
+    exports,
+)
 from services.messages import render
+from services.tasks import managing
+from services.tasks.running import ENDED
+
+PROGRESS_SECONDS = 0.5
 
 
-@query(Connection[ImportTask])
-def import_tasks() -> Select[stored.Task]:
-    """Imports and ranges within reach (S0-03, S0-05)."""
+@query(Connection[Task])
+def tasks() -> Select[stored.Task]:
+    """Long work within reach: one's own, and that of the tenants whose tasks one manages (S0-03, S0-05)."""
     return select(stored.Task)
 
 
-@query(ImportTask, by=("id",))
-def import_task() -> Select[stored.Task]:
-    """One import or range, with its progress (S0-03, S0-05)."""
+@query(Task, by=("id",))
+def task() -> Select[stored.Task]:
+    """One task, with its progress and its results (S0-03, S0-05)."""
     return select(stored.Task)
 
 
@@ -38,15 +68,55 @@ def operation_records() -> Select[stored.OperationRecord]:
     return select(stored.OperationRecord)
 
 
-@loads(ImportTask, "refused_file_url")
+@mutation
+async def start_export(ctx: Context, input: StartExportInput) -> TaskPayload:
+    """Writes a list into a file, as a task: exactly what the caller may read of it, masked as it is on a page.
+
+    Refused at once where the caller may not read what is selected, and again when a worker takes it up.
+    """
+    made = await exports.start(
+        ctx.now, operation=input.operation, variables=input.variables, format=input.format, name=input.name
+    )
+    return TaskPayload(task=refer(made.id), errors=[])
+
+
+@mutation
+async def cancel_task(ctx: Context, id: strawberry.ID) -> TaskPayload:
+    """Calls a task off: at once while it waits, at its next batch once it runs. Nothing of it is kept: an import
+    that is called off has entered no card."""
+    found = await managing.cancel(ctx.now, key_of(id, "tsk", "id"))
+    return TaskPayload(task=refer(found.id), errors=[])
+
+
+@subscription(Task)
+async def task_progress(ctx: Context, task: strawberry.ID) -> AsyncIterator[int]:
+    """A task each time that it has come further, until it has ended (S0-03, S0-05)."""
+    key = key_of(task, "tsk", "task")
+    last: tuple[Any, ...] | None = None
+    while True:
+        async with reading(ctx) as session:
+            found = await managing.watched(session, ctx.principal, key)
+        state = (found.status, found.done, found.failed, found.total, found.cancel_requested_at)
+        if state != last:
+            last = state
+            yield found.id
+        if found.status in ENDED:
+            return
+        await asyncio.sleep(PROGRESS_SECONDS)
+
+
+@loads(Task, "refused_file_url")
 async def refused_file_urls(ctx: Context, rows: Sequence[Any]) -> list[str | None]:
-    files = ctx.runtime.files
-    return [
-        None
-        if row.refused_file_id is None
-        else f"/files/{encode_id('fil', row.refused_file_id)}?{files.sign(row.refused_file_id)}"
-        for row in rows
-    ]
+    return [_link(ctx, row.refused_file_id) for row in rows]
+
+
+@loads(Task, "result_file_url")
+async def result_file_urls(ctx: Context, rows: Sequence[Any]) -> list[str | None]:
+    return [_link(ctx, row.result_file_id) for row in rows]
+
+
+def _link(ctx: Context, file: int | None) -> str | None:
+    return None if file is None else f"/files/{encode_id('fil', file)}?{ctx.runtime.files.sign(file)}"
 
 
 @loads(TaskRefusal, "message")

@@ -29,7 +29,6 @@ from schema.common import UserError
 if TYPE_CHECKING:
     from schema.catalog import DataPackage, Outlet, Supplier
     from schema.identity import EndUser
-    from schema.system import ImportTask
     from schema.tenancy import Tenant
 
 enum_type(SimType, "M2M is an industrial card (机械卡), CONSUMER an ordinary one (消费卡) (S0-04).")
@@ -236,12 +235,4 @@ class SimCardsPayload:
 
     count: int
     sim_cards: list[SimCard]
-    errors: list[UserError]
-
-
-@value
-class ImportTaskPayload:
-    """The task that does the work, or why it was not begun."""
-
-    task: ImportTask | None
     errors: list[UserError]

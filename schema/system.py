@@ -15,20 +15,36 @@ from planner.mapping import Connection, Node, column, computed, entity, enum_typ
 if TYPE_CHECKING:
     from schema.identity import StaffAccount
     from schema.tenancy import Tenant
+from models.system import ExportFormat
+from planner.mapping import (
+    input_type,
+)
+from schema.common import UserError
+
+if TYPE_CHECKING:
+    from schema.identity import ApiKey, StaffAccount
 
 enum_type(ChangeAction, "What a mutation did to a row.")
 enum_type(TaskKind, "What a task does.")
 enum_type(TaskStatus, "How far a task has come.")
+enum_type(ExportFormat, "XLSX is a workbook; CSV is UTF-8 with a byte order mark, as spreadsheet programs open it.")
 
 
-@entity(stored.Task, prefix="tsk", filters=("kind", "status", "created_at"), sorts=("created_at",))
-class ImportTask(Node):
-    """Cards on their way into the inventory, with progress and per-row results (S0-03, S0-05)."""
+@entity(
+    stored.Task,
+    prefix="tsk",
+    filters=("kind", "status", "name", "created_at", "finished_at", "account"),
+    sorts=("created_at", "finished_at"),
+)
+class Task(Node):
+    """Long work, with progress and results: cards entering the inventory (S0-03, S0-05), a list on its way into a
+    file. Seen by who started it, and by who manages the tasks of its tenant."""
 
     kind: TaskKind
+    name: str | None = column("What whoever started it called it; of an import, its file's name.")
     status: TaskStatus
     total: int | None = column("Items in all; null until they have been counted.")
-    done: int = column("Items accepted.")
+    done: int = column("Items accepted, or rows written.")
     failed: int = column("Items refused.")
     progress: float | None = computed(
         "From 0 to 1.", lambda t: cast(t.done + t.failed, Float) / func.nullif(t.total, 0)
@@ -38,11 +54,19 @@ class ImportTask(Node):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    cancel_requested_at: datetime | None = column("When it was called off; it stops at its next batch.")
     account: StaffAccount | None = to_one("Who started it.")
+    api_key: ApiKey | None = to_one("The key by which it was started.")
     refusals: Connection[TaskRefusal] = to_many("What was refused, row by row.", by=stored.TaskRefusal.task_id)
     refused_file_url: str | None = live(
         "A short-lived link to the refused rows, ready to be corrected and imported again.",
         needs=("refused_file_id",),
+    )
+    result_file_url: str | None = live(
+        "A short-lived link to what the task has made: for who started it, and for who manages the tasks of its "
+        "tenant.",
+        needs=("result_file_id",),
+        confidential=True,
     )
 
 
@@ -104,3 +128,27 @@ class OperationRecord(Node):
     )
     changes: list[RecordedChange] = live("What it changed.", needs=("changes",))
     changes_cut: bool = column("Whether more was changed than is kept.")
+
+
+@input_type
+class StartExportInput:
+    """A list to be written into a file, whole, for who may read it.
+
+    ``operation``: a query with one list, whose columns are the fields selected under its ``nodes``, to-one rows
+    included; at a door that runs no text of others, the sha256 of one that it ships. Page arguments are passed over.
+    ``variables``: those of the query, as a JSON object. ``name``: what the task and its file are called.
+    """
+
+    operation: str
+    format: ExportFormat
+    name: str
+    variables: str | None = None
+    idempotency_key: str | None = None
+
+
+@value
+class TaskPayload:
+    """The task that does the work, or why it was not begun."""
+
+    task: Task | None
+    errors: list[UserError]

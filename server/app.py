@@ -39,6 +39,7 @@ from planner.ids import decode_id
 from planner.introspection import ROOTS
 from planner.mapping import registry
 from planner.pool import Pool
+from planner.tables import Tables
 from server import graphiql
 from server.authentication import Authentication
 from server.doors import Door, load_doors
@@ -207,6 +208,7 @@ class Application:
             files=FileStore(settings.state_dir / "files", keys),
             doors={name: door.rules for name, door in self.doors.items()},
             kept=Kept(self.redis),
+            tables=Tables(self.engine.graph, {name: door.accepts for name, door in self.doors.items()}),
             grantable=GRANTABLE,
             row_types={entity.name: entity.model for entity in registry.entities.values()},
             webhooks_inside=settings.webhooks_inside,

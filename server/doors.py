@@ -11,6 +11,7 @@ from typing import Any
 
 from authz.standing import Admission
 from planner.operation import DocumentLimits
+from planner.tables import Accepts
 from services.runtime import DoorRules
 
 FRONTENDS = Path(__file__).resolve().parent.parent / "frontends"
@@ -40,6 +41,11 @@ class Door:
     @property
     def name(self) -> str:
         return self.rules.name
+
+    @property
+    def accepts(self) -> Accepts:
+        """What may be asked for as a table here."""
+        return Accepts(self.limits.document, self.ad_hoc, self.operations)
 
 
 def load_doors(folder: Path = FRONTENDS) -> dict[str, Door]:

@@ -111,6 +111,10 @@ class Engine:
                 yield _response(await execution.answer({root.key: value}), execution.state, context)
         except Refusal as refusal:
             raise GraphRefusal(refusal.code, refusal.message(context.principal.language)) from None
+        except NullPropagatesError:
+            # what is told of has gone out of the caller's reach meanwhile
+            gone = Refusal("NOT_FOUND")
+            raise GraphRefusal(gone.code, gone.message(context.principal.language)) from None
         finally:
             await events.aclose()
 

@@ -131,6 +131,29 @@ MESSAGES: dict[str, dict[str, str]] = {
         "en": "Wait until one of your tasks is done.",
         "zh": "请等待已有任务完成。",
     },
+    "TASK_ENDED": {"en": "The task has come to its end already.", "zh": "任务已结束。"},
+    # what cannot be exported
+    "NOT_A_QUERY": {"en": "Only a query can be exported.", "zh": "只能导出查询。"},
+    "NOT_ONE_LIST": {
+        "en": "An export selects exactly one list, its columns under nodes. {reason}",
+        "zh": "导出须且只能选择一个列表，列写在 nodes 之下。{reason}",
+    },
+    "NESTED_LIST": {"en": "A list within a row cannot be exported: {reason}.", "zh": "不能导出行内列表：{reason}。"},
+    "LIVE_FIELD": {
+        "en": "What is asked live cannot be exported: {reason}.",
+        "zh": "不能导出实时查询的字段：{reason}。",
+    },
+    "FORBIDDEN": {"en": "You may not export this. {reason}", "zh": "您无权导出。{reason}"},
+    "LIMIT_EXCEEDED": {"en": "This is too much at once. {reason}", "zh": "超出限制。{reason}"},
+    "BAD_USER_INPUT": {"en": "An argument or a variable is not valid. {reason}", "zh": "参数或变量无效。{reason}"},
+    "GRAPHQL_PARSE_FAILED": {"en": "The operation cannot be read. {reason}", "zh": "无法解析操作。{reason}"},
+    "GRAPHQL_VALIDATION_FAILED": {"en": "The graph knows no such thing. {reason}", "zh": "操作不符合数据图。{reason}"},
+    "OPERATION_RESOLUTION_FAILURE": {"en": "Send exactly one operation.", "zh": "请只提交一个操作。"},
+    "PERSISTED_QUERY_NOT_FOUND": {"en": "This door ships no such document.", "zh": "此入口没有该文档。"},
+    "ACCESS_LOST": {
+        "en": "The account or key that started the task is not in use any more.",
+        "zh": "发起任务的账号或密钥已停用。",
+    },
     "INVALID_CRON": {
         "en": "{value} is not a cron expression of five fields.",
         "zh": "{value} 不是有效的五段 cron 表达式。",

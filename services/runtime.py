@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as redis
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +17,9 @@ from models.system import OutboxEvent
 from services.files import FileStore
 from services.kept import Kept
 from services.keys import Keys
+
+if TYPE_CHECKING:
+    from planner.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Runtime:
     files: FileStore
     doors: Mapping[str, DoorRules]
     kept: Kept
+    tables: Tables
+    """The lists of the graph, to be read whole."""
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     row_types: Mapping[str, type] = field(default_factory=dict)
     """The model behind each type of the graph that has rows."""

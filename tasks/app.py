@@ -18,7 +18,17 @@ settings = TaskSettings()
 app = Celery(
     "trellis",
     broker=settings.redis_url,
-    include=["tasks.identity", "tasks.jobs", "tasks.notifications", "tasks.outbox", "tasks.sim", "tasks.webhook"],
+    # exports read the graph: their task stands in the server, above it
+    include=[
+        "server.exporting",
+        "tasks.identity",
+        "tasks.jobs",
+        "tasks.notifications",
+        "tasks.outbox",
+        "tasks.sim",
+        "tasks.system",
+        "tasks.webhook",
+    ],
 )
 app.conf.update(
     task_acks_late=True,
@@ -32,7 +42,7 @@ app.conf.update(
     beat_scheduler="tasks.jobs:Scheduler",
     beat_schedule={
         "relay the outbox": {"task": "tasks.outbox.relay", "schedule": 1.0},
-        "resume what a dead worker left": {"task": "tasks.sim.resume", "schedule": 15.0},
+        "resume what a dead worker left": {"task": "tasks.system.resume", "schedule": 15.0},
         "tell of keys about to end": {"task": "tasks.identity.tell_of_expiring", "schedule": 3600.0},
         # one that nobody had time for is left out: the next does its work
         "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},

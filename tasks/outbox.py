@@ -17,6 +17,7 @@ from tasks.app import app, run, settings
 
 CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
+    "export.run": "tasks.exports.run",
     "job.run": "tasks.jobs.execute",
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",

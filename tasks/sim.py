@@ -5,7 +5,6 @@ from __future__ import annotations
 from authz.session import Database
 from services.files import FileStore
 from services.keys import Keys
-from services.sim.entering import abandoned
 from services.sim.entering import enter as enter_cards
 from tasks.app import app, run, settings
 
@@ -20,21 +19,6 @@ def enter(task: int) -> None:
             await enter_cards(
                 database, FileStore(settings.state_dir / "files", Keys(settings.secret_key.get_secret_value())), task
             )
-        finally:
-            await database.close()
-
-    run(work)
-
-
-@app.task(name="tasks.sim.resume", ignore_result=True)  # type: ignore[untyped-decorator]
-def resume() -> None:
-    """Gives tasks whose worker has died to another; one that is given twice is done once."""
-
-    async def work() -> None:
-        database = Database(settings.database_url, pooled=False)
-        try:
-            for task in await abandoned(database):
-                app.send_task("tasks.sim.enter", kwargs={"task": task})
         finally:
             await database.close()
 

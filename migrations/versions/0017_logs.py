@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0017_logs"
-down_revision = "0014_logins"
+down_revision = "0015_tasks"
 branch_labels = None
 depends_on = None
 

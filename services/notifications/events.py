@@ -11,10 +11,18 @@ from authz.principal import system
 from authz.session import Database
 from authz.standing import in_business, in_service
 from models.identity import ApiKey, ApiKeyStatus, StaffAccount
-from models.system import Task, TaskStatus
+from models.system import Task, TaskKind, TaskStatus
 from models.tenancy import Tenant
 from services.messages import render
-from services.notifications.kinds import API_KEY_EXPIRING, IMPORT_FAILED, IMPORT_FINISHED, SIM_ALLOCATED
+from services.notifications.kinds import (
+    API_KEY_EXPIRING,
+    EXPORT_FAILED,
+    EXPORT_FINISHED,
+    IMPORT_FAILED,
+    IMPORT_FINISHED,
+    SIM_ALLOCATED,
+    Kind,
+)
 from services.notifications.recipients import Recipient
 from services.notifications.writing import send
 from services.runtime import Work
@@ -30,22 +38,30 @@ async def cards_allocated(work: Work, giver: str, receiver: Tenant, count: int) 
 
 
 async def task_finished(database: Database, task_id: int) -> None:
-    """Who started a task that enters cards is told how it ended; a repeat tells nobody again."""
+    """Who started a task is told how it ended, unless it was called off; a repeat tells nobody again."""
     async with database.transaction(system("tell of a finished task")) as session:
         task = await session.scalar(select(Task).where(Task.id == task_id))
-        if task is None or task.account_id is None:
+        if task is None or task.account_id is None or task.status is TaskStatus.CANCELLED:
             return
         account = await session.scalar(select(StaffAccount).where(StaffAccount.id == task.account_id, in_service()))
         if account is None:
             return
         to = await Recipient.account(session, account)
-        if task.status is TaskStatus.SUCCEEDED:
-            kind, told = IMPORT_FINISHED, {"done": str(task.done), "failed": str(task.failed)}
-        else:
-            kind, told = IMPORT_FAILED, {"reason": task.error_message or render("INTERRUPTED", to.language.value, {})}
+        kind, told = _ending(task, to.language.value)
         await send(
             session, kind=kind.key, to=to, parameters={"name": account.name, **told}, dedupe_key=f"task:{task.id}"
         )
+
+
+def _ending(task: Task, language: str) -> tuple[Kind, dict[str, str]]:
+    """What is told of a task that has ended, and what it says."""
+    title = {"title": task.name or ""} if task.kind is TaskKind.EXPORT else {}
+    if task.status is TaskStatus.SUCCEEDED:
+        if title:
+            return EXPORT_FINISHED, {**title, "rows": str(task.done)}
+        return IMPORT_FINISHED, {"done": str(task.done), "failed": str(task.failed)}
+    reason = task.error_message or render("INTERRUPTED", language, {})
+    return EXPORT_FAILED if title else IMPORT_FAILED, {**title, "reason": reason}
 
 
 async def api_keys_expiring(database: Database) -> None:

@@ -84,6 +84,33 @@ IMPORT_FAILED = Kind(
     },
     window=timedelta(days=30),
 )
+EXPORT_FINISHED = Kind(
+    "export.finished",
+    frozenset({"name", "title", "rows"}),
+    {
+        Language.ZH_CN: Text(
+            "导出已完成：{title}", "{name}，您好：\n\n“{title}”已导出，共 {rows} 行，请在任务列表中下载。\n"
+        ),
+        Language.ZH_TW: Text(
+            "匯出已完成：{title}", "{name}，您好：\n\n「{title}」已匯出，共 {rows} 列，請在任務清單中下載。\n"
+        ),
+        Language.EN: Text(
+            "Your export is ready: {title}",
+            "Dear {name},\n\n{title} has been written with {rows} rows. Fetch it from the list of tasks.\n",
+        ),
+    },
+    window=timedelta(days=30),
+)
+EXPORT_FAILED = Kind(
+    "export.failed",
+    frozenset({"name", "title", "reason"}),
+    {
+        Language.ZH_CN: Text("导出失败：{title}", "{name}，您好：\n\n“{title}”导出失败：{reason}\n"),
+        Language.ZH_TW: Text("匯出失敗：{title}", "{name}，您好：\n\n「{title}」匯出失敗：{reason}\n"),
+        Language.EN: Text("Your export has failed: {title}", "Dear {name},\n\n{title} was not written: {reason}\n"),
+    },
+    window=timedelta(days=30),
+)
 API_KEY_EXPIRING = Kind(
     "api_key.expiring",
     frozenset({"tenant", "name", "key", "date"}),
@@ -149,5 +176,14 @@ PASSWORD_CHANGED = Kind(
 
 KINDS = {
     kind.key: kind
-    for kind in (SIM_ALLOCATED, IMPORT_FINISHED, IMPORT_FAILED, API_KEY_EXPIRING, PASSWORD_RESET, PASSWORD_CHANGED)
+    for kind in (
+        SIM_ALLOCATED,
+        IMPORT_FINISHED,
+        IMPORT_FAILED,
+        EXPORT_FINISHED,
+        EXPORT_FAILED,
+        API_KEY_EXPIRING,
+        PASSWORD_RESET,
+        PASSWORD_CHANGED,
+    )
 }

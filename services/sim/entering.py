@@ -7,33 +7,23 @@ has been checked: a worker that dies leaves nothing, and the task begins again.
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import orjson
-import structlog
-from sqlalchemy import Integer, cast, func, select, update
 
-from authz.principal import Principal, system
 from authz.session import Database
 from models.catalog import Carrier
-from models.security import PATH_SETTING
 from models.sim import SimEntryMode, SimType
-from models.system import OutboxEvent, StoredFile, Task, TaskKind, TaskStatus
+from models.system import Task, TaskKind
 from services.files import FileStore
 from services.messages import render
 from services.sim import numbers
-from services.spreadsheets import Column, Row, SpreadsheetError, read, write_rows
-from services.webhook.events import TASK_FINISHED
-
-log = structlog.get_logger()
+from services.spreadsheets import CONTENT_TYPES, Column, Row, SpreadsheetError, read, write_rows
+from services.tasks.running import Progress, Run, TaskFailure, carry_out, connected, keep_file, succeed
 
 COLUMNS = (
     Column("iccid", ("ICCID", "卡号"), required=True, compact=True),
@@ -65,8 +55,6 @@ CARRIERS = {
     "电信": Carrier.CTCC,
 }
 PROGRESS_EVERY = 2_000
-PROGRESS_SECONDS = 0.5
-PATIENCE = timedelta(minutes=15)
 
 STAGING = """
 CREATE TEMP TABLE staging (
@@ -119,10 +107,6 @@ INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_na
 SELECT $1, $2, $3, row_number, CASE at {REFUSED_HEADING} END, CASE at {REFUSED_VALUE} END, refusal
 FROM staging WHERE refusal IS NOT NULL ORDER BY row_number
 """  # noqa: S608 - our own column names
-TELL = """
-INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
-VALUES ($1, $2, gen_random_uuid(), $3, $4::jsonb)
-"""
 ENTRY_LOCK = 0x53494D  # one entry checks and inserts at a time, so that what it saw of the inventory still holds
 
 
@@ -141,129 +125,28 @@ class Counts:
     refused: int = 0
 
 
-class Progress:
-    """Tells how far a task is, outside its transaction, a few times a second at most."""
-
-    def __init__(self, connection: asyncpg.Connection[Any], task_id: int) -> None:
-        self._connection = connection
-        self._task_id = task_id
-        self._told = time.monotonic()
-
-    async def tell(self, counts: Counts, *, total: int | None = None) -> None:
-        now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS and total is None:
-            return
-        self._told = now
-        await self._connection.execute(
-            "UPDATE task SET done = $2, failed = $3, total = coalesce($4, total), updated_at = now() WHERE id = $1",
-            self._task_id,
-            counts.accepted,
-            counts.refused,
-            total,
-        )
-
-
 async def enter(database: Database, files: FileStore, task_id: int) -> None:
-    """Runs a task that enters cards. Safe to repeat: a finished task is left alone, one that broke begins again."""
-    everything = system("enter sim cards")
-    async with database.transaction(everything) as session:
-        task = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
-        if task is None or task.status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED):
-            return
-        task.status, task.started_at = TaskStatus.RUNNING, datetime.now(UTC)
-        task.done = task.failed = 0
-        source = None
-        if task.source_file_id is not None:
-            source = await session.scalar(select(StoredFile).where(StoredFile.id == task.source_file_id))
-    owner = system("enter sim cards", task.tenant_path, task.tenant_id)
+    """Carries out a task that enters cards. One that is called off, or fails, has entered none."""
+    await carry_out(database, task_id, "enter sim cards", lambda run: _enter(database, files, run))
+
+
+async def _enter(database: Database, files: FileStore, run: Run) -> None:
     try:
-        # a second worker that was given the same task waits for the lock, then finds it done
-        async with _raw(database, owner) as main, _raw(database, owner) as beside, _one_at_a_time(beside, task_id):
-            if await beside.fetchval("SELECT status FROM task WHERE id = $1", task_id) != "RUNNING":
-                return
-            await _run(main, Progress(beside, task_id), files, task, source)
+        async with connected(database, run.owner) as main:
+            await _check_and_insert(main, files, run)
     except SpreadsheetError as error:
         params = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in error.params.items()}
-        await _fail(database, owner, task_id, error.code, render(error.code, "en", params))
-    except Exception as error:
-        log.exception("a task that enters cards failed", task=task_id)
-        await _fail(database, owner, task_id, "INTERRUPTED", render("INTERRUPTED", "en", {}))
-        raise error
+        raise TaskFailure(error.code, render(error.code, "en", params)) from None
 
 
-async def abandoned(database: Database) -> list[int]:
-    """Tasks whose worker has died: they run by their status, and nobody holds their lock; or they have waited for a
-    quarter of an hour, as when the broker lost what it was told."""
-    async with database.transaction(system("find abandoned tasks")) as session:
-        running = await session.scalars(
-            select(Task.id)
-            .where(
-                Task.status == TaskStatus.RUNNING, func.pg_try_advisory_xact_lock(ENTRY_LOCK, cast(Task.id, Integer))
-            )
-            .order_by(Task.id)
-        )
-        waiting = await session.scalars(
-            select(Task.id)
-            .where(Task.status == TaskStatus.QUEUED, Task.created_at < func.now() - PATIENCE)
-            .order_by(Task.id)
-        )
-        return [*running, *waiting]
-
-
-async def _fail(database: Database, owner: Principal, task_id: int, code: str, message: str) -> None:
-    async with database.transaction(owner) as session:
-        await session.execute(
-            update(Task)
-            .where(Task.id == task_id)
-            .values(
-                status=TaskStatus.FAILED,
-                error_code=code,
-                error_message=message,
-                done=0,
-                failed=0,
-                finished_at=datetime.now(UTC),
-            )
-        )
-        session.add(
-            OutboxEvent(
-                tenant_id=owner.tenant_id,
-                tenant_path=owner.path,
-                topic=TASK_FINISHED,
-                payload={"task": task_id, "status": "FAILED"},
-            )
-        )
-
-
-@contextlib.asynccontextmanager
-async def _raw(database: Database, owner: Principal) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A driver connection of its own, for COPY, seeing the owner's rows only."""
-    dsn = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await asyncpg.connect(dsn, ssl=False, server_settings={"TimeZone": "UTC"})
-    try:
-        await connection.execute(f"SELECT set_config('{PATH_SETTING}', $1, false)", owner.path)
-        yield connection
-    finally:
-        await connection.close()
-
-
-@contextlib.asynccontextmanager
-async def _one_at_a_time(connection: asyncpg.Connection[Any], task_id: int) -> AsyncIterator[None]:
-    await connection.execute("SELECT pg_advisory_lock($1, $2::int)", ENTRY_LOCK, task_id)
-    try:
-        yield
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1, $2::int)", ENTRY_LOCK, task_id)
-
-
-async def _run(
-    main: asyncpg.Connection[Any], progress: Progress, files: FileStore, task: Task, source: StoredFile | None
-) -> None:
+async def _check_and_insert(main: asyncpg.Connection[Any], files: FileStore, run: Run) -> None:
+    task, progress = run.task, run.progress
     counts = Counts()
     catalogue = await _catalogue(main)
     rows: Iterable[tuple[Any, ...]]
     if task.kind is TaskKind.SIM_IMPORT:
-        assert source is not None
-        rows = (staged(row, catalogue) for row in read(files.path(source.sha256), source.name, COLUMNS))
+        assert run.source is not None
+        rows = (staged(row, catalogue) for row in read(files.path(run.source.sha256), run.source.name, COLUMNS))
         mode = SimEntryMode.IMPORT
     else:
         rows = _range_rows(task.parameters)
@@ -280,22 +163,19 @@ async def _run(
             await main.execute(KNOWN.format(column=column))
         counts.refused = await main.fetchval("SELECT count(*) FROM staging WHERE refusal IS NOT NULL")
         counts.accepted = counts.seen - counts.refused
-        await progress.tell(counts, total=counts.seen)
+        await progress.tell(counts.accepted, counts.refused, total=counts.seen)
         await main.execute(ENTER, task.tenant_id, task.tenant_path, mode.name)
         await main.execute(BIND)
         await main.execute(REFUSE, task.tenant_id, task.tenant_path, task.id)
         refused = await _refused_file(main, files, task) if counts.refused else None
-        await main.execute(
-            "UPDATE task SET status = 'SUCCEEDED', done = $2, failed = $3, total = $4, refused_file_id = $5, "
-            "finished_at = now(), updated_at = now() WHERE id = $1",
-            task.id,
-            counts.accepted,
-            counts.refused,
-            counts.seen,
-            refused,
+        await succeed(
+            main,
+            task,
+            done=counts.accepted,
+            failed=counts.refused,
+            total=counts.seen,
+            refused_file_id=refused,
         )
-        told = orjson.dumps({"task": task.id, "status": "SUCCEEDED"}).decode()
-        await main.execute(TELL, task.tenant_id, task.tenant_path, TASK_FINISHED, told)
 
 
 async def _catalogue(connection: asyncpg.Connection[Any]) -> Catalogue:
@@ -317,7 +197,7 @@ async def _counted(
         else:
             counts.refused += 1
         if counts.seen % PROGRESS_EVERY == 0:
-            await progress.tell(counts)
+            await progress.tell(counts.accepted, counts.refused)
         yield row
 
 
@@ -442,18 +322,8 @@ async def _refused_file(connection: asyncpg.Connection[Any], files: FileStore, t
         files.folder.mkdir(parents=True, exist_ok=True)
         moved = files.folder / f"refused-{task.id}"
         moved.write_bytes(made.read_bytes())
-    stored = files.keep_file(moved)
-    return int(
-        await connection.fetchval(
-            "INSERT INTO stored_file (tenant_id, tenant_path, sha256, name, content_type, size) "
-            "VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-            task.tenant_id,
-            task.tenant_path,
-            stored.sha256,
-            f"refused-{task.id}.xlsx",
-            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            stored.size,
-        )
+    return await keep_file(
+        connection, task, files.keep_file(moved), name=f"refused-{task.id}.xlsx", content_type=CONTENT_TYPES["xlsx"]
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from models.catalog import Carrier, CatalogStatus, DataPackage, Supplier
 from models.sim import SimCard, SimEntryMode, SimPackageBinding, SimType
-from models.system import StoredFile, Task, TaskKind, TaskStatus
-from models.tenancy import Tenant
+from models.system import StoredFile, Task, TaskKind
 from services import validation
 from services.conflicts import told_apart
 from services.files import Stored
@@ -17,9 +16,7 @@ from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import numbers
-
-OPEN_TASKS = 5
-"""Tasks that one tenant may have waiting or running."""
+from services.tasks.opening import open_task
 
 
 @dataclass(frozen=True)
@@ -89,36 +86,11 @@ async def create_card(
     return card
 
 
-async def _open_task(work: Work, kind: TaskKind, parameters: dict[str, object], source: StoredFile | None) -> Task:
-    tenant = await tenant_for(work, None)
-    # one start after the other, so that each sees those before it
-    await work.session.execute(select(Tenant.id).where(Tenant.id == tenant.id).with_for_update(key_share=True))
-    waiting = await work.session.scalar(
-        select(func.count())
-        .select_from(Task)
-        .where(Task.tenant_id == tenant.id, Task.status.in_([TaskStatus.QUEUED, TaskStatus.RUNNING]))
-    )
-    if (waiting or 0) >= OPEN_TASKS:
-        raise Refusal("TOO_MANY_OPEN_TASKS")
-    task = Task(
-        tenant_id=tenant.id,
-        tenant_path=tenant.path,
-        kind=kind,
-        parameters=parameters,
-        source_file_id=source.id if source else None,
-        account_id=work.principal.account_id,
-    )
-    work.session.add(task)
-    await work.session.flush()
-    work.later("sim.enter", {"task": task.id})
-    return task
-
-
 async def start_range(work: Work, entry: Entry, *, first: str, last: str, with_check_digit: bool) -> Task:
     """A task that enters a range of ICCIDs (S0-03)."""
     first, last, carrier, size = numbers.check_range(first, last, with_check_digit=with_check_digit)
     await _checked(work, entry, carrier)
-    task = await _open_task(
+    task = await open_task(
         work,
         TaskKind.SIM_RANGE,
         {
@@ -130,7 +102,7 @@ async def start_range(work: Work, entry: Entry, *, first: str, last: str, with_c
             "package_id": entry.package_id,
             "apn": validation.optional(entry.apn, "apn", limit=64),
         },
-        None,
+        name=f"{first}-{last}",
     )
     task.total = size
     return task
@@ -149,4 +121,4 @@ async def start_import(work: Work, stored: Stored, name: str, content_type: str)
     )
     work.session.add(source)
     await work.session.flush()
-    return await _open_task(work, TaskKind.SIM_IMPORT, {"filename": name[:200]}, source)
+    return await open_task(work, TaskKind.SIM_IMPORT, {"filename": name[:200]}, name=name[:200], source=source)

@@ -18,9 +18,20 @@ from services.spreadsheets.delimited import read_delimited
 from services.spreadsheets.errors import ErrorCode, SpreadsheetError
 from services.spreadsheets.table import Column, Limits, RawRow, Row, filled, locate, shaped
 from services.spreadsheets.workbook import read_workbook
-from services.spreadsheets.writing import write_rows
+from services.spreadsheets.writing import CONTENT_TYPES, Format, row_writer, write_rows
 
-__all__ = ["Column", "ErrorCode", "Limits", "Row", "SpreadsheetError", "read", "write_rows"]
+__all__ = [
+    "CONTENT_TYPES",
+    "Column",
+    "ErrorCode",
+    "Format",
+    "Limits",
+    "Row",
+    "SpreadsheetError",
+    "read",
+    "row_writer",
+    "write_rows",
+]
 
 ZIP_MAGIC: Final = b"PK\x03\x04"
 EMPTY_ZIP_MAGIC: Final = b"PK\x05\x06"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 
 from authz.coordinates import Act
+from authz.scopes import Scope, within
 from gateways.webhook import AddressError, checked
 from models.tenancy import Tenant
 from models.webhook import WebhookDelivery, WebhookDeliveryStatus, WebhookEndpoint, WebhookEvent, WebhookStatus
@@ -73,7 +74,9 @@ def _events(work: Work, events: Sequence[WebhookEvent]) -> list[str]:
     if not events:
         raise Refusal("REQUIRED", "events")
     for event in events:
-        if not work.principal.grants.allows(SUBJECTS[event], "id", Act.READ):
+        # endpoints are told of all that happens below, so all of it must be the caller's to read
+        reach = work.principal.grants.reach_of(SUBJECTS[event], "id", Act.READ)
+        if reach is None or not within(frozenset({Scope.SUBTREE}), reach):
             raise Refusal("EVENT_NOT_READABLE", "events", value=event.value)
     return sorted({event.name for event in events})
 

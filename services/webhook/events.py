@@ -64,7 +64,7 @@ CATALOGUE: dict[str, Told] = {
     ),
     TASK_FINISHED: Told(
         WebhookEvent.TASK_FINISHED,
-        "ImportTask",
+        "Task",
         lambda p: {"task": encode_id("tsk", p["task"]), "status": p["status"]},
     ),
     EXPIRING: Told(WebhookEvent.API_KEY_EXPIRING, "ApiKey", lambda p: {"apiKey": encode_id("key", p["api_key"])}),

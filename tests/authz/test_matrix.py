@@ -94,7 +94,7 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
         "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "ImpersonateInput.write", "Notification.addressUnmasked",
-        "OperationRecord.arguments", "SimCard.iccid", "StaffAccount.phoneUnmasked",
+        "OperationRecord.arguments", "SimCard.iccid", "StaffAccount.phoneUnmasked", "Task.resultFileUrl",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -116,6 +116,7 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "OperationRecord.arguments": ["platform_admin"],
         "SimCard.iccid": platform,
         "StaffAccount.phoneUnmasked": staff,
+        "Task.resultFileUrl": [role for role in ROLES if role not in ("anybody", "end_user")],
     }
 
 

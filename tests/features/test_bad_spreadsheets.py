@@ -6,12 +6,10 @@ import asyncio
 import io
 import os
 import signal
-import subprocess
-import sys
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +19,19 @@ import xlsxwriter
 from celery import Celery
 from stdnum import luhn
 
-from planner.ids import decode_id
-from server.settings import PROJECT
 from services.sim.entering import ENTRY_LOCK, enter
 from tests.conftest import Place
+from tests.support.workers import CELERY, OURS, PATIENCE, key_of, process, until
 from tests.support.world import World
 
 IMPORT = """mutation($file: Upload!) { importSimCards(file: $file) { task { id } errors { code field } } }"""
-TASK = """query($id: ID!) { importTask(id: $id) {
+TASK = """query($id: ID!) { task(id: $id) {
     status total done failed errorCode errorMessage finishedAt refusedFileUrl
     refusals(first: 9) { totalCount nodes { rowNumber code } } } }"""
 HEADINGS = ["ICCID", "运营商", "供应商", "卡类型"]
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 SHEET = "xl/worksheets/sheet1.xml"
 OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
-PATIENCE = 30
 
 
 def iccid(number: int) -> str:
@@ -137,7 +133,7 @@ async def upload(world: World, name: str, content: bytes) -> str:
 
 
 async def task_of(world: World, id: str) -> dict[str, Any]:
-    found: dict[str, Any] = (await world.data("operations", TASK, {"id": id}))["importTask"]
+    found: dict[str, Any] = (await world.data("operations", TASK, {"id": id}))["task"]
     return found
 
 
@@ -287,39 +283,6 @@ asyncio.run(work())
 """
 
 
-def environment(place: Place) -> dict[str, str]:
-    settings = place.settings
-    return {
-        **os.environ,
-        "PYTHONPATH": str(PROJECT),
-        "TRELLIS_STATE_DIR": str(settings.state_dir),
-        "TRELLIS_DATABASE_URL": settings.database_url,
-        "TRELLIS_REDIS_URL": settings.redis_url,
-        "TRELLIS_SECRET_KEY": settings.secret_key.get_secret_value(),
-    }
-
-
-@contextmanager
-def process(place: Place, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    running = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=PROJECT,
-        env=environment(place),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.terminate()
-            try:
-                running.wait(10)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait(10)
-
-
 @asynccontextmanager
 async def held_up(world: World) -> AsyncIterator[None]:
     """Nobody gets past the point where everything is staged and nothing entered."""
@@ -331,21 +294,7 @@ async def held_up(world: World) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def until(world: World, condition: str, *arguments: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if (await world.sql(f"SELECT 1 WHERE {condition}", *arguments)) != []:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"waited in vain until {condition}")
-
-
-OURS = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 STAGED = f"EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {OURS})"
-
-
-def key_of(task: str) -> int:
-    return (decode_id(task) or ("", 0))[1]
 
 
 @pytest.mark.feature("S0-05")
@@ -379,8 +328,7 @@ async def test_a_worker_killed_in_the_middle_leaves_nothing_and_the_next_enters_
 @pytest.mark.timeout(120)
 async def test_a_celery_worker_gives_what_a_killed_process_held_to_another(world: World, place: Place) -> None:
     id = await upload(world, "cards.csv", csv_of(good_rows(500)))
-    command = ("-m", "celery", "-A", "tasks.app", "worker", "--concurrency", "1", "--loglevel", "ERROR")
-    with process(place, *command) as worker:
+    with process(place, *CELERY) as worker:
         async with held_up(world):
             # the relay itself is a task: it reads the outbox and hands the import to the queue
             broker = Celery(broker=place.settings.redis_url)

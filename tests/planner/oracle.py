@@ -222,6 +222,11 @@ class Caller:
                 return row.id == me.api_key_id
             if table in ("login_session", "login_record", "operation_record"):
                 return me.account_id is not None and values["account_id"] == me.account_id
+            if table == "task_refusal":
+                values = self.oracle.store.by_key["task"][values["task_id"]]
+            if table in ("task", "task_refusal"):
+                mine = {(values["account_id"], None), (None, values["api_key_id"])} - {(None, None)}
+                return (me.account_id, me.api_key_id) in mine
         if of_departments(scope) and me.path and path.startswith(me.path):
             department = {"department": "id", "staff_account": "department_id"}.get(model.__tablename__)  # type: ignore[attr-defined]
             return department is not None and values[department] in me.departments_in(scope)

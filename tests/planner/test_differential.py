@@ -113,7 +113,8 @@ LIVE = {
     ("ApiKey", "last_used_at"): last_used_at,
     ("OperationRecord", "arguments"): lambda row: row["door"],
     ("OperationRecord", "changes"): recorded_changes,
-    ("ImportTask", "refused_file_url"): refused_file_url,
+    ("Task", "refused_file_url"): refused_file_url,
+    ("Task", "result_file_url"): lambda row: f"/files/made/{row['id']}",
     ("TaskRefusal", "message"): message,
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
@@ -123,7 +124,7 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("ApiKey", "expiresSoon"): lambda row, _: (
         row["status"] == "ACTIVE" and timedelta(0) < row["expires_at"] - datetime.now(UTC) <= timedelta(days=14)
     ),
-    ("ImportTask", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
+    ("Task", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
     ("SimAllocation", "activatedAt"): lambda row, store: (
         store.by_key["sim_card"][row["sim_card_id"]]["activated_at"] if row["ended_at"] is None else None
     ),

@@ -63,7 +63,7 @@ async def test_to_ones_are_joined_into_their_level(rich_world: World, statements
 
 async def test_a_live_field_adds_none(rich_world: World, statements: list[str]) -> None:
     assert await count(rich_world, statements, "admin", "{ apiKeys { nodes { id lastUsedAt } } }") == 1
-    text = "{ importTasks { nodes { refusedFileUrl refusals { nodes { message } } } } }"
+    text = "{ tasks { nodes { refusedFileUrl refusals { nodes { message } } } } }"
     assert await count(rich_world, statements, "admin", text) == 2
 
 

@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[object, int, str]] = {
     "a missing variable": ({"query": COUNT}, 422, "BAD_USER_INPUT"),
     "a variable of another type": ({"query": COUNT, "variables": {"first": "x"}}, 422, "BAD_USER_INPUT"),
     "a subscription": (
-        {"query": 'subscription { importProgress(task: "tsk_1") { id } }'},
+        {"query": 'subscription { taskProgress(task: "tsk_1") { id } }'},
         422,
         "BAD_USER_INPUT",
     ),
@@ -701,8 +701,8 @@ async def test_a_file_is_had_by_a_signed_link_only(world: World) -> None:
     made = await world.client.upload("admin", IMPORT, ("cards.csv", sheet), await world.token("operations"))
     await world.client.work_off()
     task = made.json()["data"]["importSimCards"]["task"]["id"]
-    found = await world.data("operations", "query($id: ID!) { importTask(id: $id) { refusedFileUrl } }", {"id": task})
-    link = found["importTask"]["refusedFileUrl"]
+    found = await world.data("operations", "query($id: ID!) { task(id: $id) { refusedFileUrl } }", {"id": task})
+    link = found["task"]["refusedFileUrl"]
     path, _, query = link.partition("?")
     expires, signature = re.fullmatch(r"expires=(\d+)&signature=([0-9a-f]{64})", query).groups()  # type: ignore[union-attr]
     assert 590 < int(expires) - time.time() <= 600

@@ -13,7 +13,7 @@ import openpyxl
 import pytest
 import xlsxwriter
 
-from services.spreadsheets import Column, Limits, Row, SpreadsheetError, read, write_rows
+from services.spreadsheets import Column, Limits, Row, SpreadsheetError, read, row_writer, write_rows
 
 DATA = Path(__file__).parents[1] / "data"
 ICCID = Column("iccid", ("ICCID", "卡号"), required=True, compact=True)
@@ -566,3 +566,17 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, format: Literal["xls
     tracemalloc.stop()
     assert count == 30_000
     assert peak < 5_000_000
+
+
+def test_a_full_sheet_is_followed_by_another(tmp_path: Path) -> None:
+    path = tmp_path / "list.xlsx"
+    with row_writer(path, "xlsx", ("name", "count"), sheet_rows=3) as write:
+        for number in range(5):
+            write((f"row {number}", number))
+    sheets = openpyxl.load_workbook(path).worksheets
+    assert [[[cell.value for cell in row] for row in sheet] for sheet in sheets] == [
+        [["name", "count"], ["row 0", 0], ["row 1", 1]],
+        [["name", "count"], ["row 2", 2], ["row 3", 3]],
+        [["name", "count"], ["row 4", 4]],
+    ]
+    assert [one.name for one in tmp_path.iterdir()] == ["list.xlsx"]

@@ -17,6 +17,7 @@ from gateways.messaging import Mail, MailSettings
 from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
+from services import exports
 from services.jobs.running import (
     carry_out,
 )
@@ -100,6 +101,7 @@ class Client:
         runtime = self.application.runtime
         consumers: dict[str, Callable[..., Awaitable[object]]] = {
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
+            "export.run": lambda task: exports.carry_out(runtime, task),
             "job.run": lambda runs: carry_out(runtime.database, runs),
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),

@@ -314,10 +314,12 @@ async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant
         **owner,
         kind=TaskKind.SIM_IMPORT,
         status=TaskStatus.SUCCEEDED,
+        name=f"Task {mark(name)}",
         total=1,
         done=0,
         failed=1,
         error_message=mark(name),
+        finished_at=datetime.now(UTC) - timedelta(hours=tenant.id),
     )
     job = ScheduledJob(
         **owner,

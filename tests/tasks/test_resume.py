@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
-from services.sim.entering import ENTRY_LOCK, abandoned
+from models.system import TaskKind
+from services.tasks.running import TASK_LOCK, abandoned
 from tests.support.world import World
 
 
@@ -14,11 +15,11 @@ async def test_a_running_task_that_nobody_holds_is_found(world: World) -> None:
     assert await abandoned(database) == []
     await world.sql("UPDATE task SET status = 'RUNNING' WHERE id = $1", task["id"])
     holder = await asyncpg.connect(world.superuser_url, ssl=False)
-    await holder.execute("SELECT pg_advisory_lock($1, $2)", ENTRY_LOCK, task["id"])
+    await holder.execute("SELECT pg_advisory_lock($1, $2)", TASK_LOCK, task["id"])
     assert await abandoned(database) == []
     await holder.close()
-    assert await abandoned(database) == [task["id"]]
-    assert await abandoned(database) == [task["id"]]
+    assert await abandoned(database) == [(TaskKind.SIM_IMPORT, task["id"])]
+    assert await abandoned(database) == [(TaskKind.SIM_IMPORT, task["id"])]
 
 
 async def test_a_task_that_was_never_begun_is_found_after_a_quarter_of_an_hour(world: World) -> None:
@@ -27,4 +28,4 @@ async def test_a_task_that_was_never_begun_is_found_after_a_quarter_of_an_hour(w
     await world.sql("UPDATE task SET status = 'QUEUED', created_at = now() WHERE id = $1", task["id"])
     assert await abandoned(database) == []
     await world.sql("UPDATE task SET created_at = now() - interval '16 minutes' WHERE id = $1", task["id"])
-    assert await abandoned(database) == [task["id"]]
+    assert await abandoned(database) == [(TaskKind.SIM_IMPORT, task["id"])]
