@@ -57,16 +57,34 @@ class ChangeAction(enum.Enum):
     REMOVED = "REMOVED"
 
 
+class FilePurpose(enum.Enum):
+    """What a file is for, which decides of what types and how large it may be."""
+
+    SPREADSHEET = "SPREADSHEET"
+    IMAGE = "IMAGE"
+    DOCUMENT = "DOCUMENT"
+
+
 class StoredFile(TenantOwned, Base):
-    """A file kept by its content's sha256 in the file store."""
+    """A tenant's file. Its content lies in the file store under its sha256, once for all who have the same.
+
+    The MD5 is what other systems name content by; what was stored before it was kept has none.
+    """
 
     __tablename__ = "stored_file"
 
     sha256: Mapped[str] = mapped_column(index=True)
+    md5: Mapped[str | None] = mapped_column(index=True)
     name: Mapped[str]
     content_type: Mapped[str]
     size: Mapped[int]
+    purpose: Mapped[FilePurpose] = mapped_column(
+        stored_enum(FilePurpose), default=FilePurpose.SPREADSHEET, server_default=FilePurpose.SPREADSHEET.name
+    )
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
 
 
 class Task(Timestamped, TenantOwned, Base):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -31,7 +31,7 @@ from schema.sim import (
 )
 from schema.system import TaskPayload
 from services.catalog import api_key_binding
-from services.files import CHUNK, TooLargeError
+from services.files import TooLargeError, pieces_of
 from services.refusal import Refusal
 from services.sim import allocation, inventory, lifecycle
 from services.sim.selection import Selection
@@ -126,13 +126,8 @@ async def import_sim_cards(ctx: Context, file: Upload) -> TaskPayload:
     upload: Any = file
     if not hasattr(upload, "read"):
         raise Refusal("FILE_REQUIRED", "file")
-
-    async def chunks() -> AsyncIterator[bytes]:
-        while chunk := await upload.read(CHUNK):
-            yield chunk
-
     try:
-        kept = await ctx.runtime.files.keep(chunks(), MAX_IMPORT_BYTES)
+        kept = await ctx.runtime.files.keep(pieces_of(upload), MAX_IMPORT_BYTES)
     except TooLargeError:
         raise Refusal("FILE_TOO_LARGE", "file", limit=MAX_IMPORT_BYTES) from None
     if kept.size == 0:

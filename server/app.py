@@ -8,8 +8,10 @@ import gc
 import random
 import socket
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 import redis.asyncio as redis
 import structlog
@@ -21,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -48,7 +50,8 @@ from server.http import GraphQLEndpoint, language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
 from services import logs, parameters
-from services.files import FileStore
+from services.files import open_store
+from services.files.judging import KNOWN_TYPES
 from services.kept import Kept
 from services.keys import Keys
 from services.runtime import Origin, Runtime
@@ -60,6 +63,12 @@ GRANTABLE = {
     "AGENT": frozenset({"agent_admin", "partner"}),
 }
 """Which built-in roles the staff and keys of a kind of tenant may be given."""
+DOWNLOAD = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'",
+    "cache-control": "private, no-store",
+}
+"""What stands on every file that leaves: whatever is in it, a browser runs nothing of it."""
 
 SPREAD_SECONDS = 0.3
 """Over so long the sockets of a process ask whether they still may, when something about access has changed."""
@@ -205,7 +214,7 @@ class Application:
             redis=self.redis,
             access=Access(self.database, self.redis, POLICIES, the_catalog()),
             keys=keys,
-            files=FileStore(settings.state_dir / "files", keys),
+            files=open_store(settings.state_dir / "files", keys, settings.files),
             doors={name: door.rules for name, door in self.doors.items()},
             kept=Kept(self.redis),
             tables=Tables(self.engine.graph, {name: door.accepts for name, door in self.doors.items()}),
@@ -231,6 +240,8 @@ class Application:
         await self.runtime.access.start()
         await self.runtime.kept.start()
         await parameters.install(self.database)
+        # uploads that an earlier process of this machine did not live to finish
+        await asyncio.to_thread(self.runtime.files.remove_passing, datetime.now(UTC) - timedelta(days=1))
 
     async def stop(self) -> None:
         await self.runtime.kept.stop()
@@ -252,13 +263,18 @@ class Application:
             return JSONResponse({"error": "the link has expired"}, 403)
         async with self.database.transaction(system("signed link")) as session:
             stored = await session.scalar(select(StoredFile).where(StoredFile.id == found[1]))
-        if stored is None:
+        content = None if stored is None else await self.runtime.files.content(stored.sha256)
+        if stored is None or content is None:
             return JSONResponse({"error": "not found"}, 404)
-        return FileResponse(
-            self.runtime.files.path(stored.sha256),
-            media_type=stored.content_type,
-            filename=stored.name,
-            headers={"x-content-type-options": "nosniff", "cache-control": "private, no-store"},
+        kind = stored.content_type if stored.content_type in KNOWN_TYPES else "application/octet-stream"
+        return StreamingResponse(
+            content.pieces,
+            headers={
+                **DOWNLOAD,
+                "content-type": kind,
+                "content-disposition": f"attachment; filename*=utf-8''{quote(stored.name, safe='')}",
+                "content-length": str(content.size),
+            },
         )
 
     async def ready(self, _: Request) -> Response:

@@ -53,6 +53,7 @@ JOBS = (
     ("Clear kept results", "clearIdempotentResults", 30, "20 3 * * *"),
     ("Clear sent events", "clearSentEvents", 7, "30 3 * * *"),
     ("Clear ended sessions", "clearEndedSessions", 90, "40 3 * * *"),
+    ("Clear unused content", "clearUnusedContent", 7, "50 3 * * *"),
 )
 """Name, target, days that are kept, cron expression."""
 

@@ -12,11 +12,10 @@ from planner.tables import Tables
 from server.app import POLICIES, the_catalog, the_graph
 from server.doors import load_doors
 from services import exports
-from services.files import FileStore
 from services.kept import Kept
 from services.keys import Keys
 from services.runtime import Runtime
-from tasks.app import app, run, settings
+from tasks.app import app, file_store, run, settings
 
 
 @cache
@@ -38,7 +37,7 @@ def run_export(task: int) -> None:
             redis=server,
             access=Access(database, server, POLICIES, the_catalog()),
             keys=keys,
-            files=FileStore(settings.state_dir / "files", keys),
+            files=file_store(),
             doors={name: door.rules for name, door in load_doors().items()},
             kept=Kept(server),
             tables=the_tables(),

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.embedded import StateFolder
+from services.files import FileSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +38,9 @@ class Settings(BaseSettings):
 
     public_url: str = ""
     """How browsers reach the API, without a slash at the end. Default: its host and port."""
+
+    files: FileSettings = Field(default_factory=FileSettings)
+    """Where content lies: `TRELLIS_FILES_<FIELD>`; by default the folder `files` of `state_dir`."""
 
     webhooks_inside: bool = False
     """Development only: webhooks may go to private addresses, and over http to loopback."""

@@ -127,6 +127,18 @@ MESSAGES: dict[str, dict[str, str]] = {
     },
     "FILE_REQUIRED": {"en": "A file is required.", "zh": "请上传文件。"},
     "FILE_TOO_LARGE": {"en": "The file is larger than {limit} bytes.", "zh": "文件超过 {limit} 字节。"},
+    "FILE_TYPE_NOT_ALLOWED": {
+        "en": "A file of this type is not accepted here. Accepted: {allowed}.",
+        "zh": "此处不接受该类型的文件，可接受：{allowed}。",
+    },
+    "FILE_TYPE_DIFFERS": {
+        "en": "The name or the type of the file does not fit its content.",
+        "zh": "文件名或类型与文件内容不符。",
+    },
+    "FILE_AMBIGUOUS": {
+        "en": "The file also holds content of another type.",
+        "zh": "文件中还包含其他类型的内容。",
+    },
     "TOO_MANY_OPEN_TASKS": {
         "en": "Wait until one of your tasks is done.",
         "zh": "请等待已有任务完成。",
@@ -159,6 +171,12 @@ MESSAGES: dict[str, dict[str, str]] = {
         "zh": "{value} 不是有效的五段 cron 表达式。",
     },
     "CRON_NEVER": {"en": "The time {value} never comes.", "zh": "{value} 所示的时间永远不会到来。"},
+    "INVALID_MAC_ADDRESS": {
+        "en": "The MAC address of a device has six pairs of hexadecimal digits, such as d0:50:99:84:a2:a0.",
+        "zh": "设备的 MAC 地址应为六组十六进制数字，例如 d0:50:99:84:a2:a0。",
+    },
+    "INVALID_ADDRESS": {"en": "The IP address is not valid.", "zh": "IP 地址无效。"},
+    "PAST_REPORT": {"en": "The device has been seen later than that.", "zh": "设备已有更晚的上报记录。"},
     "UNKNOWN_TARGET": {"en": "{value} is not something that a job may do.", "zh": "{value} 不是允许的调用目标。"},
     "OUT_OF_RANGE": {
         "en": "{value} must be from {least} to {most}.",
@@ -184,6 +202,10 @@ MESSAGES: dict[str, dict[str, str]] = {
     "TARGET_CLEAR_ENDED_SESSIONS": {
         "en": "Removes logins that have expired or were ended.",
         "zh": "清除已过期或已结束的登录会话。",
+    },
+    "TARGET_CLEAR_UNUSED_CONTENT": {
+        "en": "Removes content of the file store that no file has.",
+        "zh": "清除文件存储中无文件引用的内容。",
     },
     "NOT_IN_DICTIONARY": {
         "en": "{value} is not one of the values of {dictionary}.",

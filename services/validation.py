@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address as parsed_address
 from zoneinfo import available_timezones
+
+from stdnum import mac
+from stdnum.exceptions import ValidationError
 
 from services.refusal import Refusal
 
@@ -55,6 +59,28 @@ def time_zone(value: str | None, field: str) -> str | None:
     if found is not None and found not in available_timezones():
         raise Refusal("INVALID_TIME_ZONE", field, value=found)
     return found
+
+
+def mac_address(value: str, field: str) -> str:
+    """One device's address as ``d0:50:99:84:a2:a0``, however its bytes are parted; INVALID_MAC_ADDRESS otherwise."""
+    try:
+        found: str = mac.validate(text(value, field), validate_manufacturer=False)
+    except ValidationError:
+        raise Refusal("INVALID_MAC_ADDRESS", field) from None
+    if mac.is_multicast(found):
+        raise Refusal("INVALID_MAC_ADDRESS", field)
+    return found
+
+
+def ip_address(value: str, field: str, *, version: int | None = None) -> str:
+    """An address in its shortest spelling; INVALID_ADDRESS for what is none, or is not of the version."""
+    try:
+        found = parsed_address(text(value, field))
+    except ValueError:
+        raise Refusal("INVALID_ADDRESS", field) from None
+    if version is not None and found.version != version:
+        raise Refusal("INVALID_ADDRESS", field)
+    return str(found)
 
 
 def password(value: str, field: str) -> str:

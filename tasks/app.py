@@ -10,6 +10,8 @@ from typing import Any
 from celery import Celery
 
 from services import logs
+from services.files import FileStore, open_store
+from services.keys import Keys
 from tasks.settings import TaskSettings
 
 logs.configure()
@@ -52,6 +54,11 @@ app.conf.update(
         "write of keys about to end": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},
     },
 )
+
+
+def file_store() -> FileStore:
+    """The file store of the installation."""
+    return open_store(settings.state_dir / "files", Keys(settings.secret_key.get_secret_value()), settings.files)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -15,7 +15,7 @@ from authz.session import Database
 from services import retention
 from services.jobs.running import bury_dead, carry_out, forgotten
 from services.jobs.scheduling import queue_due
-from tasks.app import app, run, settings
+from tasks.app import app, file_store, run, settings
 
 log = structlog.get_logger()
 LOOK_EVERY = 1.0
@@ -44,7 +44,7 @@ class Scheduler(PersistentScheduler):  # type: ignore[misc]
 @app.task(name="tasks.jobs.execute", ignore_result=True)  # type: ignore[untyped-decorator]
 def execute(runs: list[int]) -> None:
     """Does runs one after the other. A repeat leaves alone what has begun: a job is not begun twice (S1-26)."""
-    run(lambda: _with_database(lambda database: carry_out(database, runs)))
+    run(lambda: _with_database(lambda database: carry_out(database, file_store(), runs)))
 
 
 @app.task(name="tasks.jobs.mend", ignore_result=True)  # type: ignore[untyped-decorator]

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.files import FileSettings
+
 
 class TaskSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRELLIS_", hide_input_in_errors=True)
@@ -16,3 +18,4 @@ class TaskSettings(BaseSettings):
     redis_url: str = Field(default="", repr=False)
     secret_key: SecretStr = SecretStr("")
     webhooks_inside: bool = False
+    files: FileSettings = Field(default_factory=FileSettings)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from authz.session import Database
-from services.files import FileStore
-from services.keys import Keys
 from services.sim.entering import enter as enter_cards
-from tasks.app import app, run, settings
+from tasks.app import app, file_store, run, settings
 
 
 @app.task(name="tasks.sim.enter", ignore_result=True)  # type: ignore[untyped-decorator]
@@ -16,9 +14,7 @@ def enter(task: int) -> None:
     async def work() -> None:
         database = Database(settings.database_url, pooled=False)
         try:
-            await enter_cards(
-                database, FileStore(settings.state_dir / "files", Keys(settings.secret_key.get_secret_value())), task
-            )
+            await enter_cards(database, file_store(), task)
         finally:
             await database.close()
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import aliased
 from authz.principal import Principal, system
 from authz.session import Database
 from models.jobs import JobConcurrency, JobRun, JobRunStatus, JobStatus, JobTrigger, ScheduledJob
+from services.files import FileStore
 from services.jobs.targets import TARGETS, Occasion
 
 log = structlog.get_logger()
@@ -43,13 +44,13 @@ class Begun:
     at: datetime
 
 
-async def carry_out(database: Database, runs: Sequence[int]) -> None:
+async def carry_out(database: Database, files: FileStore, runs: Sequence[int]) -> None:
     """Does queued runs one after the other. A repeat finds them begun and leaves them alone."""
     async with _locks(database) as locks:
         for run_id in runs:
             begun = await _begin(database, locks, run_id)
             if begun is not None:
-                await _go(database, begun)
+                await _go(database, files, begun)
 
 
 async def bury_dead(database: Database) -> int:
@@ -128,10 +129,11 @@ async def _obstacle(locks: AsyncConnection, run: JobRun, job: ScheduledJob | Non
     return GOING if alone and not free else None
 
 
-async def _go(database: Database, begun: Begun) -> None:
+async def _go(database: Database, files: FileStore, begun: Begun) -> None:
     run = begun.run
     try:
-        message = await TARGETS[run.invoke_target].run(Occasion(database, begun.owner, begun.at), run.arguments)
+        occasion = Occasion(database, files, begun.owner, begun.at)
+        message = await TARGETS[run.invoke_target].run(occasion, run.arguments)
         status, exception = JobRunStatus.SUCCEEDED, None
     except Exception as error:
         log.exception("a job failed", job=run.job_name, run=run.id)

@@ -15,6 +15,7 @@ from models.identity import LoginSession
 from models.jobs import JobRun
 from models.system import IdempotentResult, OutboxEvent
 from services import retention
+from services.files import FileStore, keeping
 from services.refusal import Refusal
 
 BATCH = 5_000
@@ -26,6 +27,7 @@ class Occasion:
     """One run as its target sees it: as whom, and when it began."""
 
     database: Database
+    files: FileStore
     owner: Principal
     at: datetime
 
@@ -97,6 +99,12 @@ async def _partitions(occasion: Occasion, _: Mapping[str, int]) -> str:
     return f"Made: {kept.made}, dropped: {kept.dropped}"
 
 
+async def _unused_content(occasion: Occasion, arguments: Mapping[str, int]) -> str:
+    """Content is of no tenant, so that who has it is asked of all; a day at least lies between it and its removal."""
+    before = occasion.at - timedelta(days=arguments["olderThanDays"])
+    return f"Removed: {await keeping.sweep(occasion.database, occasion.files, before)}"
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -129,5 +137,11 @@ TARGETS = {
             least_days=1,
         ),
         Target("keepPartitions", "TARGET_KEEP_PARTITIONS", (), _partitions),
+        Target(
+            "clearUnusedContent",
+            "TARGET_CLEAR_UNUSED_CONTENT",
+            (Parameter("olderThanDays", 1, 3_650),),
+            _unused_content,
+        ),
     )
 }

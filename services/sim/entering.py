@@ -7,6 +7,7 @@ has been checked: a worker that dies leaves nothing, and the task begins again.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -132,21 +133,26 @@ async def enter(database: Database, files: FileStore, task_id: int) -> None:
 
 async def _enter(database: Database, files: FileStore, run: Run) -> None:
     try:
-        async with connected(database, run.owner) as main:
-            await _check_and_insert(main, files, run)
+        async with contextlib.AsyncExitStack() as opened:
+            path = None
+            if run.source is not None:
+                path = await opened.enter_async_context(files.local(run.source.sha256))
+            main = await opened.enter_async_context(connected(database, run.owner))
+            await _check_and_insert(main, files, run, path)
     except SpreadsheetError as error:
         params = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in error.params.items()}
         raise TaskFailure(error.code, render(error.code, "en", params)) from None
 
 
-async def _check_and_insert(main: asyncpg.Connection[Any], files: FileStore, run: Run) -> None:
+async def _check_and_insert(main: asyncpg.Connection[Any], files: FileStore, run: Run, path: Path | None) -> None:
     task, progress = run.task, run.progress
     counts = Counts()
     catalogue = await _catalogue(main)
     rows: Iterable[tuple[Any, ...]]
     if task.kind is TaskKind.SIM_IMPORT:
         assert run.source is not None
-        rows = (staged(row, catalogue) for row in read(files.path(run.source.sha256), run.source.name, COLUMNS))
+        assert path is not None
+        rows = (staged(row, catalogue) for row in read(path, run.source.name, COLUMNS))
         mode = SimEntryMode.IMPORT
     else:
         rows = _range_rows(task.parameters)

@@ -8,10 +8,10 @@ from sqlalchemy import select
 
 from models.catalog import Carrier, CatalogStatus, DataPackage, Supplier
 from models.sim import SimCard, SimEntryMode, SimPackageBinding, SimType
-from models.system import StoredFile, Task, TaskKind
+from models.system import FilePurpose, Task, TaskKind
 from services import validation
 from services.conflicts import told_apart
-from services.files import Stored
+from services.files import Stored, keeping
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Work
@@ -110,15 +110,5 @@ async def start_range(work: Work, entry: Entry, *, first: str, last: str, with_c
 
 async def start_import(work: Work, stored: Stored, name: str, content_type: str) -> Task:
     """A task that imports a spreadsheet (S0-05)."""
-    tenant = await tenant_for(work, None)
-    source = StoredFile(
-        tenant_id=tenant.id,
-        tenant_path=tenant.path,
-        sha256=stored.sha256,
-        name=name[:200],
-        content_type=content_type[:100],
-        size=stored.size,
-    )
-    work.session.add(source)
-    await work.session.flush()
+    source = await keeping.record(work, stored, name[:200], content_type[:100], FilePurpose.SPREADSHEET)
     return await open_task(work, TaskKind.SIM_IMPORT, {"filename": name[:200]}, name=name[:200], source=source)

@@ -63,7 +63,7 @@ class Dates(NamedTuple):
 
 def read_workbook(path: Path, limits: Limits) -> Iterator[RawRow]:
     """The rows of the first visible sheet. The whole package is judged before the first one."""
-    with _ArchiveFile(path) as file:
+    with ArchiveFile(path) as file:
         try:
             reader = ExcelReader(file, read_only=True, keep_links=False)
             _judge(reader.archive, path.stat().st_size, limits)
@@ -84,7 +84,7 @@ def read_workbook(path: Path, limits: Limits) -> Iterator[RawRow]:
                     yield from rows.taken()
 
 
-class _ArchiveFile(io.FileIO):
+class ArchiveFile(io.FileIO):
     """The upload, for zipfile: refuses to read a lying size in one piece."""
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -43,8 +43,8 @@ INSERT INTO outbox_event (tenant_id, tenant_path, key, topic, payload)
 VALUES ($1, $2, gen_random_uuid(), $3, $4::jsonb)
 """
 KEEP = """
-INSERT INTO stored_file (tenant_id, tenant_path, sha256, name, content_type, size)
-VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
+INSERT INTO stored_file (tenant_id, tenant_path, sha256, name, content_type, size, md5)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id
 """
 
 
@@ -164,7 +164,7 @@ async def keep_file(
     """A file that a task has made, as its tenant's; gives its key."""
     return int(
         await connection.fetchval(
-            KEEP, task.tenant_id, task.tenant_path, stored.sha256, name, content_type, stored.size
+            KEEP, task.tenant_id, task.tenant_path, stored.sha256, name, content_type, stored.size, stored.md5
         )
     )
 

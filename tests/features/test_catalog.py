@@ -357,6 +357,7 @@ PROVED = {
     "scheduledJobs": "S1-26",
     "jobRuns": "S1-27",
     "notifications": "S0-35",
+    "networkDevices": "S1-23",
 }
 ABSENT: dict[str, Any] = {
     "ID": "",
@@ -455,8 +456,8 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 SOWN_LATER = (
-    "agreementVersions", "dictionaryTypes", "helpTopics", "loginApps", "membershipGrants", "positions", "roles",
-    "systemParameters", "tenantModules", "webhookDeliveries", "webhookEndpoints",
+    "agreementVersions", "dictionaryTypes", "helpTopics", "loginApps", "membershipGrants", "networkDevices",
+    "positions", "roles", "storedFiles", "systemParameters", "tenantModules", "webhookDeliveries", "webhookEndpoints",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {

@@ -23,6 +23,7 @@ from planner.ids import decode_id, encode_id
 from server.embedded.processes import spawn, stop, tail
 from server.settings import PROJECT
 from server.up import trellis_programs
+from services.files import FileStore
 from services.jobs import cron
 from services.jobs.running import bury_dead, carry_out, forgotten
 from services.jobs.scheduling import CAUGHT_UP, queue_due
@@ -105,6 +106,10 @@ async def stored(world: World) -> list[Any]:
 
 def database_of(world: World) -> Database:
     return world.client.application.runtime.database
+
+
+def files_of(world: World) -> FileStore:
+    return world.client.application.runtime.files
 
 
 def at(moment: datetime) -> str:
@@ -266,6 +271,7 @@ async def test_what_a_job_may_do_is_listed_in_the_callers_language(world: World)
     assert [(one["name"], one["parameters"]) for one in listed] == [
         *((name, [{"name": "olderThanDays", "least": least, "most": 3650}]) for name, least in clearing),
         ("keepPartitions", []),
+        ("clearUnusedContent", [{"name": "olderThanDays", "least": 1, "most": 3650}]),
     ]
     assert listed[0]["description"] == "Removes ended runs from the log of jobs."
     in_chinese = (await world.run("admin", TARGETS, language="zh-CN"))["data"]["invokeTargets"]
@@ -479,9 +485,9 @@ async def test_a_run_beside_another(world: World, concurrency: str, second: str,
         return await statuses(world, *runs) == ["RUNNING"] * len(runs)
 
     async with Held(world):
-        first = asyncio.create_task(carry_out(database, [key(first_run)]))
+        first = asyncio.create_task(carry_out(database, files_of(world), [key(first_run)]))
         await until(lambda: running(first_run))
-        beside = asyncio.create_task(carry_out(database, [key(second_run)]))
+        beside = asyncio.create_task(carry_out(database, files_of(world), [key(second_run)]))
         if concurrency == "FORBID":
             await asyncio.wait_for(beside, 20)
             assert await statuses(world, first_run, second_run) == ["RUNNING", "SKIPPED"]
@@ -493,7 +499,7 @@ async def test_a_run_beside_another(world: World, concurrency: str, second: str,
     assert [run["message"] for run in log] == ["Removed: 0", message]
     # nothing is left that would keep a third run out
     third_run = await run_now(world, id)
-    await carry_out(database, [key(third_run)])
+    await carry_out(database, files_of(world), [key(third_run)])
     assert await statuses(world, third_run) == ["SUCCEEDED"]
 
 
@@ -503,10 +509,10 @@ async def test_runs_that_are_delivered_twice_are_done_once(world: World) -> None
     await due_at(world, id, NOON)
     await queue_due(database_of(world), NOON + LATE)
     runs = [key(run["id"]) for run in await runs_of(world, id)]
-    await asyncio.gather(*(carry_out(database_of(world), runs) for _ in range(2)))
+    await asyncio.gather(*(carry_out(database_of(world), files_of(world), runs) for _ in range(2)))
     log = await runs_of(world, id)
     assert [run["status"] for run in log] == ["SUCCEEDED"] * 4
-    await carry_out(database_of(world), runs)
+    await carry_out(database_of(world), files_of(world), runs)
     assert await runs_of(world, id) == log
 
 
@@ -628,7 +634,7 @@ async def test_a_target_clears_what_is_old_and_nothing_else(world: World, target
     assert (await world.sql(f"SELECT count(*) FROM {table} WHERE {old}"))[0]["count"] == count
     run = await run_now(world, job["id"])
     started = datetime.now(UTC)
-    await carry_out(database_of(world), [key(run)])
+    await carry_out(database_of(world), files_of(world), [key(run)])
     assert (await world.sql(f"SELECT count(*) FROM {table} WHERE {old}"))[0]["count"] == 0
     assert {row["id"] for row in before} <= {row["id"] for row in await world.sql(kept)}
     [log] = await runs_of(world, job["id"])
@@ -663,7 +669,7 @@ async def test_more_than_a_batch_is_cleared(world: World) -> None:
         BATCH + 1,
     )
     run = await run_now(world, job["id"])
-    await carry_out(database_of(world), [key(run)])
+    await carry_out(database_of(world), files_of(world), [key(run)])
     assert [one["message"] for one in await runs_of(world, job["id"])] == [f"Removed: {BATCH + 1}"]
 
 
@@ -672,7 +678,7 @@ async def test_a_run_that_fails_says_why(world: World) -> None:
     job = await create(world)
     await world.sql("REVOKE DELETE ON idempotent_result FROM trellis_app")
     run = await run_now(world, job["id"])
-    await carry_out(database_of(world), [key(run)])
+    await carry_out(database_of(world), files_of(world), [key(run)])
     [log] = await runs_of(world, job["id"])
     assert (log["status"], log["message"]) == ("FAILED", None)
     assert "permission denied for table idempotent_result" in log["exception"]
@@ -680,7 +686,7 @@ async def test_a_run_that_fails_says_why(world: World) -> None:
     # it stands in the way of none that follow
     await world.sql("GRANT DELETE ON idempotent_result TO trellis_app")
     again = await run_now(world, job["id"])
-    await carry_out(database_of(world), [key(again)])
+    await carry_out(database_of(world), files_of(world), [key(again)])
     assert await statuses(world, run, again) == ["FAILED", "SUCCEEDED"]
 
 
@@ -688,7 +694,7 @@ async def test_a_run_that_fails_says_why(world: World) -> None:
 async def test_the_administrator_clears_the_log(world: World) -> None:
     one, other = [(await create(world, name=name))["id"] for name in ("One", "Other")]
     for id in (one, one, other):
-        await carry_out(database_of(world), [key(await run_now(world, id))])
+        await carry_out(database_of(world), files_of(world), [key(await run_now(world, id))])
     waiting = await run_now(world, one)
     await world.sql("UPDATE job_run SET finished_at = now() - interval '8 days' WHERE id = $1",
                     key((await runs_of(world, one))[0]["id"]))  # fmt: skip
@@ -827,7 +833,7 @@ async def test_a_run_whose_worker_was_killed_fails_and_stands_in_no_way(world: W
         # as long as the worker lives the run goes on, and keeps others out
         assert await bury_dead(database) == 0
         kept_out = await run_now(world, id)
-        await carry_out(database, [key(kept_out)])
+        await carry_out(database, files_of(world), [key(kept_out)])
         assert await statuses(world, run, kept_out) == ["RUNNING", "SKIPPED"]
         programs.kill(scheduler)
         programs.kill(worker)
@@ -842,8 +848,8 @@ async def test_a_run_whose_worker_was_killed_fails_and_stands_in_no_way(world: W
         assert log["finishedAt"] is not None
     # the table is free again, and so is the job; what is delivered again is not begun again
     after = await run_now(world, id)
-    await carry_out(database, [key(run), key(after)])
+    await carry_out(database, files_of(world), [key(run), key(after)])
     assert await statuses(world, run, after) == ["FAILED", "SUCCEEDED"]
     beside = await run_now(world, other["id"])
-    await carry_out(database, [key(beside)])
+    await carry_out(database, files_of(world), [key(beside)])
     assert await statuses(world, beside) == ["SUCCEEDED"]

@@ -654,9 +654,10 @@ ECHOING = {"publishAgreement", "setLoginApp"}
 """What shows callers their own words, which may be somebody's number."""
 HARMLESS = {
     "logIn", "refreshSession", "logOut", "changePassword", "requestPasswordReset", "resetPassword", "wechatLogin",
-    "oauthLogin", *OPEN,
+    "oauthLogin", "uploadFile", *OPEN,
 }  # fmt: skip
-"""What takes no id of a row that it changes, and ends the caller's own session, begins one, or leads to one."""
+"""What takes no id of a row that it changes, and ends the caller's own session, begins one, or leads to one; or takes
+a file, which no generated text holds."""
 
 
 @every([caller for caller in CUSTOMERS if caller.kind is not PrincipalKind.END_USER])
@@ -791,6 +792,7 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     text = "mutation($input: SetTenantModuleInput!) { setTenantModule(input: $input) { errors { code } } }"
     yield Attempt("setTenantModule", text, {"input": {"tenant": tenant, "module": "sim", "enabled": False}})
     yield from _webhook_attempts(tenant, one("webhook_endpoint", "whe"), one("webhook_delivery", "whd"))
+    yield from _device_and_file_attempts(one("network_device", "nwd"), one("stored_file", "fil"))
 
 
 def _office_attempts(account: str, department: str, position: str, role: str, template: str) -> Iterator[Attempt]:
@@ -831,6 +833,17 @@ def _webhook_attempts(tenant: str, endpoint: str, delivery: str) -> Iterator[Att
         yield Attempt(name, f"mutation($id: ID!) {{ {name}(endpoint: $id) {errors} }}", {"id": endpoint})
     text = f"mutation($id: ID!) {{ redeliverWebhook(id: $id) {errors} }}"
     yield Attempt("redeliverWebhook", text, {"id": delivery})
+
+
+def _device_and_file_attempts(device: str, file: str) -> Iterator[Attempt]:
+    errors = "{ errors { code } }"
+    text = f"mutation($input: UpdateNetworkDeviceInput!) {{ updateNetworkDevice(input: $input) {errors} }}"
+    yield Attempt("updateNetworkDevice", text, {"input": {"id": device, "name": "Taken over"}})
+    text = f"mutation($input: NetworkDeviceReportInput!) {{ reportNetworkDevice(input: $input) {errors} }}"
+    seen = {"id": device, "status": "DISCONNECTED", "seenAt": "2026-02-01T00:00:00Z"}
+    yield Attempt("reportNetworkDevice", text, {"input": seen})
+    for name, id in (("deleteNetworkDevice", device), ("deleteStoredFile", file)):
+        yield Attempt(name, f"mutation($id: ID!) {{ {name}(id: $id) {errors} }}", {"id": id})
 
 
 CATALOGUE = {

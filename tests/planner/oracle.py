@@ -39,6 +39,7 @@ from planner.assemble import Graph
 from planner.cursor import decode_cursor, encode_cursor, order_tag
 from planner.ids import decode_id, encode_id
 from planner.mapping import Entity, snake
+from schema.masks import masked_email
 
 DEFAULT_PAGE = 20
 PARTIAL_COMPARISONS = ("startsWith", "contains", "ne", "lt", "lte", "gt", "gte")
@@ -317,7 +318,7 @@ class Caller:
         assert declared.column is not None
         value = row.values[declared.column.name]
         if declared.spec.mask is not None and value is not None and not self.unmasked(row, declared.unmasked):
-            return f"{value[:3]}****{value[-4:]}"
+            return _masked(declared.spec.mask, value)
         if isinstance(value, Decimal):
             return str(value)
         return value if value is None or isinstance(value, str | int | float | datetime | list) else str(value)
@@ -504,6 +505,14 @@ class _Root:
 
 
 ROOT = _Root()
+
+
+def _masked(mask: Any, value: str) -> str:
+    """A mail address keeps its first letter and its domain, a number both of its ends."""
+    if "@" in value:
+        stars = "****" if mask is masked_email else "***"
+        return f"{value[:1]}{stars}@{value.partition('@')[2]}"
+    return f"{value[:3]}****{value[-4:]}"
 
 
 def _all(_: Mapping[str, Any]) -> bool:

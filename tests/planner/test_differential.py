@@ -116,6 +116,7 @@ LIVE = {
     ("Task", "refused_file_url"): refused_file_url,
     ("Task", "result_file_url"): lambda row: f"/files/made/{row['id']}",
     ("TaskRefusal", "message"): message,
+    ("StoredFile", "url"): lambda row: f"/files/of/{row['id']}",
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("OperationRecord", "impersonated"): lambda row, _: row["real_account_id"] is not None,

@@ -102,7 +102,7 @@ class Client:
         consumers: dict[str, Callable[..., Awaitable[object]]] = {
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
             "export.run": lambda task: exports.carry_out(runtime, task),
-            "job.run": lambda runs: carry_out(runtime.database, runs),
+            "job.run": lambda runs: carry_out(runtime.database, runtime.files, runs),
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
             "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),

@@ -49,6 +49,7 @@ from models.jobs import (
     MisfirePolicy,
     ScheduledJob,
 )
+from models.network_devices import NetworkDevice, NetworkDeviceLicense, NetworkDeviceStatus, NetworkDeviceType
 from models.notifications import (
     Notification,
     NotificationChannel,
@@ -571,7 +572,31 @@ async def mark_the_rest(world: World) -> None:
                         interface_name="manual",
                         remark=mark(name),
                     ),
-                    StoredFile(**owner, sha256="0" * 64, name=f"{mark(name)}.xlsx", content_type="text/plain", size=0),
+                    StoredFile(
+                        **owner,
+                        sha256="0" * 64,
+                        md5="0" * 32,
+                        name=f"{mark(name)}.xlsx",
+                        content_type="text/plain",
+                        size=0,
+                    ),
+                    NetworkDevice(
+                        **owner,
+                        name=f"Access point {mark(name)}",
+                        mac_address=f"02:00:00:00:00:{tenant.id:02x}",
+                        serial_number=f"SN{tenant.id:04d}",
+                        site_key="site-1",
+                        device_type=NetworkDeviceType.ACCESS_POINT,
+                        model="EAP670",
+                        tag_name=f"Tag {mark(name)}",
+                        ip_address=f"192.168.0.{tenant.id}",
+                        firmware_version="1.0.3",
+                        license_status=NetworkDeviceLicense.ACTIVE,
+                        status=NetworkDeviceStatus.CONNECTED if tenant.id % 2 else NetworkDeviceStatus.ISOLATED,
+                        last_seen_at=datetime(2026, 1, 1, 12, 30, tenant.id % 60, tzinfo=UTC),
+                        cpu_utilisation=tenant.id % 100,
+                        memory_utilisation=tenant.id % 50,
+                    ),
                     OperationRecord(
                         **owner,
                         request_id=mark(name),
