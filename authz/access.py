@@ -23,9 +23,9 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.coordinates import ANY, Act, Catalog
+from authz.coordinates import ANY, Act, Catalog, Coordinate
 from authz.grants import Grants, GrantsCache
-from authz.policies import Effect, Policies, PolicyError, PolicyLine, load_policies
+from authz.policies import Effect, Policies, PolicyError, PolicyLine, domain_patterns, load_policies
 from authz.principal import ROOT_PATH, Impersonation, Principal, PrincipalKind, system, visitor
 from authz.scopes import Rows, Scope, named_by
 from authz.session import Database
@@ -184,6 +184,16 @@ class Access:
     def grants_of(self, roles: Iterable[str], path: str) -> Grants:
         return self.grants.grants_of([ANYBODY, *roles], path or ROOT_PATH)
 
+    def withheld(self, path: str) -> frozenset[Coordinate]:
+        """What a tenant's modules that are switched off keep from everybody in it."""
+        here = domain_patterns(path)
+        return frozenset(
+            coordinate
+            for line in self._made
+            if line.eft is Effect.DENY and line.dom in here
+            for coordinate in self.catalog.expand(line.obj, line.act)
+        )
+
     def visitor(self, door: str, language: str) -> Principal:
         return visitor(door, self.grants_of([], ROOT_PATH), language)
 
@@ -257,6 +267,7 @@ class Access:
         held = admission.of(roles, kind.name)
         return Principal(
             kind=PrincipalKind.STAFF,
+            tenant_kind=kind.name,
             door=door,
             grants=self.grants_of([STAFF, *held] if held else [], path),
             tenant_id=account.tenant_id,
@@ -312,6 +323,7 @@ class Access:
         # no path: a person reaches what is theirs, wherever it stands, and nothing of the tenant that serves them
         return Principal(
             kind=PrincipalKind.END_USER,
+            tenant_kind=kind.name,
             door=door,
             grants=self.grants_of(held, ROOT_PATH),
             tenant_id=tenant_id,
@@ -365,6 +377,7 @@ class Access:
             grants = self.grants.narrowed(grants, frozenset(api_key.scopes), self.grants_of([KEY_HOLDER], path))
         principal = Principal(
             kind=PrincipalKind.API_KEY,
+            tenant_kind=kind.name,
             door=door,
             grants=grants,
             tenant_id=api_key.tenant_id,

@@ -55,6 +55,8 @@ class Principal:
     door: str
     grants: Grants
     tenant_id: int | None = None
+    tenant_kind: str | None = None
+    """What sort of company the tenant is."""
     path: str = ""
     home: str = ""
     """The path of the tenant that serves an end user: opens what the tenants down to it publish, and nothing else."""

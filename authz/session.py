@@ -17,8 +17,8 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
 
 from authz.coordinates import Act
-from authz.principal import ROOT_PATH, Principal
-from authz.scopes import Scope, of_departments
+from authz.principal import ROOT_PATH, Principal, PrincipalKind
+from authz.scopes import Reach, Scope, of_departments
 from models.base import Personal, Published, TenantOwned
 from models.identity import (
     Department,
@@ -27,6 +27,8 @@ from models.identity import (
 )
 from models.security import ANCESTORS_SETTING, END_USER_SETTING, PATH_SETTING
 from models.tenancy import Tenant
+
+_BRANCH = frozenset({Scope.ALL, Scope.SUBTREE})
 
 
 class ScopeError(RuntimeError):
@@ -55,7 +57,7 @@ def _narrow(state: ORMExecuteState) -> None:
             raise ScopeError("a bulk update may not move rows to another tenant or person")
     if state.is_column_load or state.is_relationship_load:
         return
-    _narrow_staff(state, principal)
+    _narrow_staff(state)
     if principal.path == ROOT_PATH:
         return
     path, end, ancestors, person = principal.path, principal.path_end, list(principal.ancestors), principal.end_user_id
@@ -83,18 +85,37 @@ def _narrow(state: ORMExecuteState) -> None:
     )
 
 
-def _narrow_staff(state: ORMExecuteState, principal: Principal) -> None:
-    """Who sees the staff of some departments only can act on no others."""
-    for model, department in ((StaffAccount, StaffAccount.department_id), (Department, Department.id)):
-        reach = principal.grants.reach_of(model.__name__, "id", Act.READ) or frozenset()
-        named = [rows for rows in reach if of_departments(rows)]
-        if not named:
-            continue
-        seen = {key for rows in named for key in principal.departments_in(rows)}
-        inside: ColumnElement[bool] = department.in_(seen)
-        if Scope.SELF in reach and model is StaffAccount:
-            inside = or_(inside, StaffAccount.id == principal.account_id)
-        state.statement = state.statement.options(with_loader_criteria(model, inside, include_aliases=True))
+def _narrow_staff(state: ORMExecuteState) -> None:
+    """Who reaches some of the staff only acts on no others."""
+    for model in (StaffAccount, Department):
+        inside = reached_rows(state.session, model)
+        if inside is not None:
+            state.statement = state.statement.options(with_loader_criteria(model, inside, include_aliases=True))
+
+
+def reached_rows(session: Session | AsyncSession, model: type[StaffAccount | Department]) -> ColumnElement[bool] | None:
+    """The staff or departments that a member of staff reaches: those that it reads, and of them those on which it holds
+    what it exercises. None where that is all of its tenant's branch."""
+    principal = principal_of(session)
+    if principal.kind is not PrincipalKind.STAFF:
+        return None
+    reaches = [principal.grants.reach_of(model.__name__, "id", Act.READ)]
+    exercised = session.info.get("exercised")
+    if exercised is not None:
+        reaches.append(principal.grants.reach_of(*exercised))
+    narrowed = [_rows(model, reach, principal) for reach in reaches if reach is not None and not reach & _BRANCH]
+    return and_(*narrowed) if narrowed else None
+
+
+def _rows(model: type[StaffAccount | Department], reach: Reach, principal: Principal) -> ColumnElement[bool]:
+    department = StaffAccount.department_id if issubclass(model, StaffAccount) else Department.id
+    named = sorted({key for rows in reach if of_departments(rows) for key in principal.departments_in(rows)})
+    opened: list[ColumnElement[bool]] = [department.in_(named)]
+    if Scope.TENANT in reach:
+        opened.append(model.tenant_id == principal.tenant_id)
+    if Scope.SELF in reach and issubclass(model, StaffAccount):
+        opened.append(StaffAccount.id == principal.account_id)
+    return or_(*opened)
 
 
 @event.listens_for(ScopedSession, "before_flush")
@@ -132,10 +153,17 @@ class Database:
         await self.engine.dispose()
 
     @asynccontextmanager
-    async def transaction(self, principal: Principal) -> AsyncIterator[AsyncSession]:
-        """One transaction in which only the principal's rows exist; commits at the end, rolls back on any error."""
+    async def transaction(
+        self, principal: Principal, exercised: tuple[str, str, Act] | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """One transaction in which only the principal's rows exist; commits at the end, rolls back on any error.
+
+        ``exercised``: the permission on whose rows it acts, where that may be fewer than those that it sees."""
         async with AsyncSession(
-            self.engine, sync_session_class=ScopedSession, expire_on_commit=False, info={"principal": principal}
+            self.engine,
+            sync_session_class=ScopedSession,
+            expire_on_commit=False,
+            info={"principal": principal, "exercised": exercised},
         ) as session:
             path, ancestors, end_user = principal.row_context
             await session.execute(

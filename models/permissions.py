@@ -102,6 +102,8 @@ class TenantModule(Timestamped, Published, Base):
     module: Mapped[str]
     enabled: Mapped[bool]
     page_variant: Mapped[str | None]
+    decided_level: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    """How far below the platform whoever decided stands: nobody further down decides otherwise."""
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 

@@ -117,6 +117,11 @@ class _Builder:
 
     def make_value(self, name: str, cls: type) -> None:
         cls.__annotations__ = self.annotations(cls)
+        for attribute, spec in list(vars(cls).items()):
+            if isinstance(spec, FieldSpec):
+                if (name, attribute) not in self.registry.loaders:
+                    raise TypeError(f"{name}.{attribute} is live and has no loader")
+                setattr(cls, attribute, strawberry.field(description=spec.description, default=None))
         strawberry.type(cls, name=name, description=(cls.__doc__ or "").strip())
 
     def resolve(self, entity: Entity) -> None:

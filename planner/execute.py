@@ -13,12 +13,16 @@ from strawberry.dataloader import DataLoader
 
 from planner.errors import bad_input
 from planner.plan import (
+    Leaf,
     Level,
     LiveField,
     NullPropagatesError,
     Plan,
+    Reference,
     RootPlan,
     State,
+    ValueShape,
+    collect_live,
     collect_references,
     serialise_value,
 )
@@ -58,6 +62,9 @@ class Execution:
     async def answer(self, values: Mapping[str, Any], roots: Sequence[RootPlan] | None = None) -> dict[str, Any]:
         """The data, with the Python values of live roots, mutations and subscriptions already at hand."""
         roots = self.plan.roots if roots is None else roots
+        for root in roots:
+            if root.shape is not None:
+                await self._load(root.shape, values.get(root.key))
         if self.plan.levels:
             connection = await self.pool.take()
             try:
@@ -68,6 +75,14 @@ class Execution:
         if self.plan.live:
             await asyncio.gather(*(self._live(field) for root in roots for field in root.live))
         return {root.key: self._build(root, values.get(root.key)) for root in roots}
+
+    async def _load(self, shape: Leaf | Reference | ValueShape, value: Any) -> None:
+        """Fills the live fields of plain values that are selected."""
+        wanted: dict[tuple[Any, str], list[Any]] = {}
+        collect_live(shape, value, wanted)
+        for (loader, attribute), values in wanted.items():
+            for each, found in zip(values, await loader(self.context, values), strict=True):
+                setattr(each, attribute, found)
 
     async def _rows(self, root: RootPlan, connection: Connection, value: Any) -> None:
         groups = self.state.groups

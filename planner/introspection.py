@@ -7,8 +7,10 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
+    EnumTypeDefinitionNode,
     FieldNode,
     GraphQLSchema,
+    InputObjectTypeDefinitionNode,
     InterfaceTypeDefinitionNode,
     ListTypeNode,
     NamedTypeNode,
@@ -26,8 +28,9 @@ from graphql import (
 
 from authz.coordinates import Act
 from authz.grants import Grants
+from authz.scopes import within
 from planner.assemble import Graph
-from planner.mapping import snake
+from planner.mapping import Entity, camel, snake
 
 ROOTS = {"Query": Act.READ, "Mutation": Act.CALL, "Subscription": Act.CALL}
 BUILT_IN = frozenset({"String", "Int", "Float", "Boolean", "ID"})
@@ -45,6 +48,10 @@ def visible_schema(graph: Graph, grants: Grants) -> GraphQLSchema:
             fields = [f for f in definition.fields or () if _granted(graph, grants, name, f.name.value, public)]
             if fields:
                 kept[name] = _with(definition, fields=tuple(fields))
+        elif isinstance(definition, InputObjectTypeDefinitionNode | EnumTypeDefinitionNode):
+            usable = _usable_part(graph, grants, name, definition)
+            if usable is not None:
+                kept[name] = usable
         elif name:
             kept[name] = definition
     _drop_dangling(kept)
@@ -69,6 +76,30 @@ def _granted(graph: Graph, grants: Grants, type_name: str, field: str, public: s
     return any(grants.allows(name, field, Act.READ) for name in names)
 
 
+def _usable_part(graph: Graph, grants: Grants, name: str, definition: Any) -> Any:
+    """An input or enumeration; of a filter or an order the fields by which the caller may search or sort, None where
+    there are none."""
+    if (entity := graph.registry.entities.get(name.removesuffix("Filter"))) is not None:
+        fields = {f.name.value: f for f in definition.fields or ()}
+        searched = [camel(one) for one in entity.filters if _usable(grants, entity, camel(one))]
+        joined = [f for f in fields if f not in {camel(one) for one in entity.filters}]
+        return _with(definition, fields=tuple(fields[f] for f in (*searched, *joined))) if searched else None
+    if (entity := graph.registry.entities.get(name.removesuffix("OrderField"))) is not None:
+        sorted_by = {one.upper() for one in entity.sorts if _usable(grants, entity, camel(one))} | {"ID"}
+        return _with(definition, values=tuple(v for v in definition.values or () if v.name.value in sorted_by))
+    return definition
+
+
+def _usable(grants: Grants, entity: Entity, field: str) -> bool:
+    """Whether the caller may search and sort by a field: it reads it on every row that it reaches."""
+    names = list(entity.concrete.values()) if entity.interface else [entity.name]
+    reached = {name: own for name in names if (own := grants.reach_of(name, "id", Act.READ)) is not None}
+    return bool(reached) and all(
+        (read := grants.reach_of(name, field, Act.READ)) is not None and within(own, read)
+        for name, own in reached.items()
+    )
+
+
 def _named(node: TypeNode) -> str:
     while isinstance(node, NonNullTypeNode | ListTypeNode):
         node = node.type
@@ -78,19 +109,28 @@ def _named(node: TypeNode) -> str:
 
 def _drop_dangling(kept: dict[str, Any]) -> None:
     """Removes fields of types that are gone, and types whose last field went with them, until nothing changes."""
+
+    def known(one: Any) -> bool:
+        return _named(one.type) in kept or _named(one.type) in BUILT_IN
+
+    def takes(field: Any) -> Any:
+        return _with(field, arguments=tuple(argument for argument in field.arguments or () if known(argument)))
+
     changed = True
     while changed:
         changed = False
         for name, node in list(kept.items()):
             if isinstance(node, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
-                fields = tuple(f for f in node.fields or () if _named(f.type) in kept or _named(f.type) in BUILT_IN)
+                fields = tuple(f for f in map(takes, node.fields or ()) if known(f))
                 interfaces = tuple(i for i in node.interfaces or () if i.name.value in kept)
-                if len(fields) != len(node.fields or ()) or len(interfaces) != len(node.interfaces or ()):
-                    changed = True
-                    if fields:
-                        kept[name] = _with(node, fields=fields, interfaces=interfaces)
-                    else:
-                        del kept[name]
+                changed = changed or (len(fields), len(interfaces)) != (
+                    len(node.fields or ()),
+                    len(node.interfaces or ()),
+                )
+                if fields:
+                    kept[name] = _with(node, fields=fields, interfaces=interfaces)
+                else:
+                    del kept[name]
 
 
 def _reachable(kept: dict[str, Any]) -> set[str]:

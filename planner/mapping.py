@@ -82,8 +82,9 @@ def computed(description: str, expression: Callable[[Any], ColumnElement[Any]]) 
     return FieldSpec("computed", description, expression=expression)
 
 
-def live(description: str, *, needs: Sequence[str], confidential: bool = False) -> Any:
-    """Answered in Python, batched over all rows, from columns that the planner fetches; see ``loads``."""
+def live(description: str, *, needs: Sequence[str] = (), confidential: bool = False) -> Any:
+    """Answered in Python, batched over all rows, from columns that the planner fetches; see ``loads``. Of a value:
+    from the value itself, and only where it is selected."""
     return FieldSpec("live", description, needs=tuple(needs), confidential=confidential)
 
 
@@ -206,7 +207,7 @@ def entity(
 
 @dataclass_transform(kw_only_default=True)
 def value(cls: type[T]) -> type[T]:
-    """A plain output type: its fields are read from the Python object that a resolver returns."""
+    """A plain output type: its fields are read from the object that a resolver returns, or, if ``live``, loaded."""
     registry.values[cls.__name__] = cls
     return cls
 

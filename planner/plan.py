@@ -63,6 +63,8 @@ class ValueField:
     shape: Leaf | Reference | ValueShape
     nulls: tuple[bool, ...]
     """Whether it may be null, then whether the items of its list may be, and so on inwards."""
+    loader: Callable[..., Any] | None = None
+    """Of a live field: takes the context and values, and gives what each holds there."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,23 @@ def _found(shape: Reference, value: Any, state: State) -> Any:
     if type_name not in shape.levels:
         return None
     return (state.groups[shape.levels[type_name][0]] or {}).get(key)
+
+
+def collect_live(shape: Leaf | Reference | ValueShape, value: Any, found: dict[tuple[Any, str], list[Any]]) -> None:
+    """Finds the values whose selected live fields are to be loaded, by loader and attribute."""
+    if value is None or isinstance(value, Exception) or not isinstance(shape, ValueShape):
+        return
+    if isinstance(value, list | tuple):
+        for item in value:
+            collect_live(shape, item, found)
+        return
+    for part in shape.fields:
+        if isinstance(part, ValueField) and part.loader is not None:
+            values = found.setdefault((part.loader, part.attribute), [])
+            if not any(value is known for known in values):
+                values.append(value)
+        elif isinstance(part, ValueField):
+            collect_live(part.shape, getattr(value, part.attribute), found)
 
 
 def collect_references(shape: Leaf | Reference | ValueShape, value: Any, keys: dict[int, list[int]]) -> None:

@@ -34,6 +34,7 @@ class MutationRoot(Root):
     public: bool = False
     idempotent: bool = False
     logged: bool = True
+    on: type | None = None
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,32 @@ def mutation(function: F, /) -> F: ...
 
 
 @overload
-def mutation(*, public: bool = ..., idempotent: bool = ..., logged: bool = ...) -> Callable[[F], F]: ...
+def mutation(
+    *, public: bool = ..., idempotent: bool = ..., logged: bool = ..., on: type | None = ...
+) -> Callable[[F], F]: ...
 
 
 def mutation(
-    function: F | None = None, /, *, public: bool = False, idempotent: bool = False, logged: bool = True
+    function: F | None = None,
+    /,
+    *,
+    public: bool = False,
+    idempotent: bool = False,
+    logged: bool = True,
+    on: type | None = None,
 ) -> Any:
     """A mutation: authorised, in one transaction, logged; its payload's selection is read after the commit.
 
     ``public``: callable before anybody has logged in. ``idempotent``: its input carries ``idempotency_key``; a
     repeat by the same caller returns the first result. ``logged``: whether the operation log tells of it.
+    ``on``: the entity whose rows it changes, where a role opens it on some of those rows only.
     """
 
     def register(found: F) -> F:
         _, parameters = _parts(found)
         returns = inspect.signature(found).return_annotation
         registry.mutations[found.__name__] = MutationRoot(
-            found, returns, parameters, public=public, idempotent=idempotent, logged=logged
+            found, returns, parameters, public=public, idempotent=idempotent, logged=logged, on=on
         )
         return found
 

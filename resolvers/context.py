@@ -20,12 +20,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from authz.coordinates import Act
 from authz.principal import Principal
 from models.base import table_of
 from models.system import IdempotentResult
 from planner.errors import FieldFailure
 from planner.ids import decode_id
-from planner.mapping import Key, registry
+from planner.mapping import Key, camel, registry
 from planner.pool import Pool
 from planner.registry import MutationRoot
 from resolvers.operation_log import SUCCEEDED, OperationLog
@@ -124,7 +125,7 @@ async def _run(
     if root.public:
         return await root.function(context, **arguments)
     principal, runtime = context.principal, context.runtime
-    async with runtime.database.transaction(principal) as session:
+    async with runtime.database.transaction(principal, _permission(root)) as session:
         work = context.work = Work(runtime, principal, session, context.origin)
         repeat = _Repeat(root, context, arguments)
         line.begin(session)
@@ -141,6 +142,10 @@ async def _run(
     if work.events:
         await context.nudge()
     return payload
+
+
+def _permission(root: MutationRoot) -> tuple[str, str, Act]:
+    return "Mutation", camel(root.function.__name__), Act.CALL
 
 
 class _Repeat:

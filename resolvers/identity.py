@@ -12,10 +12,11 @@ from sqlalchemy import Select, select
 import models.identity as stored
 from authz.principal import PrincipalKind
 from models.identity import AccountStatus
+from models.tenancy import TenantKind
 from planner.errors import bad_input
 from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query
-from resolvers.context import Context, key_of, node_key, optional_key, reading
+from resolvers.context import Context, key_of, node_key, optional_key
 from schema.identity import (
     ApiKey,
     ApiKeyPayload,
@@ -42,29 +43,15 @@ from schema.identity import (
     StaffAccountPayload,
     Viewer,
 )
-from schema.permissions import (
-    ModuleAccess,
-)
-from services import (
-    api_keys as partners_keys,
-)
-from services import (
-    end_users as people,
-)
-from services import (
-    identity,
-    impersonation,
-    permissions,
-)
+from services import api_keys as partners_keys
+from services import end_users as people
+from services import identity, impersonation
 
 
 @query(Viewer)
 async def viewer(ctx: Context) -> Viewer:
     """The caller: its account, its tenant, what it may do here (S0-01)."""
     principal, budget = ctx.principal, ctx.budget
-    async with reading(ctx) as session:
-        menus = await permissions.menus_of(session, ctx.runtime, principal)
-        modules = await permissions.modules_of(session, principal)
     rate_limit = None
     if budget is not None:
         rate_limit = RateLimit(limit=budget.limit, remaining=budget.remaining, reset_at=budget.full_at)
@@ -81,10 +68,15 @@ async def viewer(ctx: Context) -> Viewer:
         impersonated_by=impersonator,
         door=principal.door,
         roles=list(principal.roles),
-        permissions=sorted(f"{type_name}.{field}" for type_name, field, _ in principal.grants.reach),
-        menus=[refer(key) for key in menus],
-        modules=[ModuleAccess(key=each.key, page_variant=each.page_variant) for each in modules],
+        language=principal.language,
+        tenant_kind=None if principal.tenant_kind is None else TenantKind[principal.tenant_kind],
     )
+
+
+@loads(Viewer, "permissions")
+async def permissions(ctx: Context, viewers: Sequence[Viewer]) -> list[list[str]]:
+    held = sorted(f"{type_name}.{field}" for type_name, field, _ in ctx.principal.grants.reach)
+    return [held for _ in viewers]
 
 
 @query("Node | None")
@@ -181,7 +173,7 @@ async def change_password(ctx: Context, input: ChangePasswordInput) -> DonePaylo
     return DonePayload(done=True, errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def create_staff_account(ctx: Context, input: CreateStaffAccountInput) -> StaffAccountPayload:
     """A new member of staff, with roles that the caller may give (S0-01, S0-19)."""
     tenant = await identity.tenant_for(ctx.now, optional_key(input.tenant, "ten", "tenant"))
@@ -199,21 +191,21 @@ async def create_staff_account(ctx: Context, input: CreateStaffAccountInput) -> 
     return StaffAccountPayload(account=refer(made.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def set_staff_roles(ctx: Context, input: SetRolesInput) -> StaffAccountPayload:
     """The roles of an account from now on, from its next request on."""
     changed = await identity.set_roles(ctx.now, key_of(input.account, "acc", "account"), input.roles)
     return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def set_staff_status(ctx: Context, account: strawberry.ID, status: AccountStatus) -> StaffAccountPayload:
     """Disables an account from its next request on, or enables it again."""
     changed = await identity.set_account_status(ctx.now, key_of(account, "acc", "account"), status)
     return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def revoke_sessions(ctx: Context, account: strawberry.ID) -> DonePayload:
     """Forces an account out everywhere."""
     await identity.revoke_sessions(ctx.now, key_of(account, "acc", "account"))

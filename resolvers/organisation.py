@@ -10,7 +10,7 @@ from models.identity import AccountStatus
 from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.context import Context, key_of, optional_key
-from schema.identity import DonePayload, StaffAccountPayload
+from schema.identity import Department, DonePayload, StaffAccount, StaffAccountPayload
 from schema.organisation import (
     CreatePositionInput,
     DepartmentInput,
@@ -42,28 +42,28 @@ def _content(input: DepartmentInput) -> DepartmentContent:
     )
 
 
-@mutation
+@mutation(on=Department)
 async def create_department(ctx: Context, input: DepartmentInput) -> DepartmentPayload:
     """A department of the caller's tenant (S1-22)."""
     made = await organisation.create_department(ctx.now, _content(input))
     return DepartmentPayload(department=refer(made.id), errors=[])
 
 
-@mutation
+@mutation(on=Department)
 async def update_department(ctx: Context, id: strawberry.ID, input: DepartmentInput) -> DepartmentPayload:
     """A department as it is from now on; another parent moves it with all below it (S1-22)."""
     changed = await organisation.update_department(ctx.now, key_of(id, "dep", "id"), _content(input))
     return DepartmentPayload(department=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=Department)
 async def set_department_status(ctx: Context, id: strawberry.ID, status: AccountStatus) -> DepartmentPayload:
     """Stops a department, whose members are out from their next request on, or takes it up again (S1-22)."""
     changed = await organisation.set_department_status(ctx.now, key_of(id, "dep", "id"), status)
     return DepartmentPayload(department=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=Department)
 async def delete_department(ctx: Context, id: strawberry.ID) -> DonePayload:
     """Removes a department without members and departments below (S1-22)."""
     await organisation.delete_department(ctx.now, key_of(id, "dep", "id"))
@@ -100,7 +100,7 @@ async def delete_position(ctx: Context, id: strawberry.ID) -> DonePayload:
     return DonePayload(done=True, errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def set_staff_positions(
     ctx: Context, account: strawberry.ID, positions: list[strawberry.ID]
 ) -> StaffAccountPayload:
@@ -110,7 +110,7 @@ async def set_staff_positions(
     return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def update_staff_account(ctx: Context, input: UpdateStaffAccountInput) -> StaffAccountPayload:
     """An account's name, addresses and department (S1-32)."""
     changed = await organisation.update_account(
@@ -124,14 +124,14 @@ async def update_staff_account(ctx: Context, input: UpdateStaffAccountInput) -> 
     return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def reset_staff_password(ctx: Context, input: ResetStaffPasswordInput) -> StaffAccountPayload:
     """A new password for somebody else's account, which is logged out everywhere (S1-32)."""
     changed = await organisation.reset_password(ctx.now, key_of(input.account, "acc", "account"), input.password)
     return StaffAccountPayload(account=refer(changed.id), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def unlock_staff_account(ctx: Context, account: strawberry.ID) -> StaffAccountPayload:
     """Lets an account in again that too many wrong passwords keep out (S1-32)."""
     changed = await organisation.unlock(ctx.now, key_of(account, "acc", "account"))

@@ -7,7 +7,7 @@ import strawberry
 from planner.mapping import refer
 from planner.registry import mutation
 from resolvers.context import Context, key_of
-from schema.identity import RecoveryCodesPayload, SecondFactorPayload, StaffAccountPayload
+from schema.identity import RecoveryCodesPayload, SecondFactorPayload, StaffAccount, StaffAccountPayload
 from services import second_factor
 
 
@@ -24,7 +24,7 @@ async def confirm_second_factor(ctx: Context, one_time_code: str) -> RecoveryCod
     return RecoveryCodesPayload(recovery_codes=await second_factor.confirm(ctx.now, one_time_code), errors=[])
 
 
-@mutation
+@mutation(on=StaffAccount)
 async def reset_second_factor(ctx: Context, account: strawberry.ID) -> StaffAccountPayload:
     """Takes the second factor from another member of staff who has lost it, and ends the account's sessions."""
     changed = await second_factor.reset(ctx.now, key_of(account, "acc", "account"))

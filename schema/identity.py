@@ -37,9 +37,10 @@ from schema.common import UserError
 from schema.masks import masked_email, masked_phone
 
 if TYPE_CHECKING:
+    from models.tenancy import TenantKind
     from schema.agreements import AgreementConsent
     from schema.organisation import StaffPosition
-    from schema.permissions import MenuItem, ModuleAccess
+    from schema.permissions import HeldRole, MenuItem, ModuleAccess
     from schema.tenancy import Tenant
 
 enum_type(AccountStatus, "Whether an account may be used.")
@@ -239,9 +240,12 @@ class Viewer:
     impersonated_by: Impersonator | None
     door: str
     roles: list[str]
-    permissions: list[str]
-    menus: list[MenuItem]
-    modules: list[ModuleAccess]
+    language: str
+    tenant_kind: TenantKind | None
+    permissions: list[str] = live("Every coordinate that it may use.")
+    held_roles: list[HeldRole] = live("The same roles with their names and data scopes (S1-34, S1-36).")
+    menus: list[MenuItem] = live("What the door's front end draws for it: menus and buttons, in order (S1-29).")
+    modules: list[ModuleAccess] = live("The modules that its company may use (S4-76).")
 
 
 @value

@@ -102,6 +102,17 @@ class ModuleAccess:
 
 
 @value
+class HeldRole:
+    """A role that the caller holds at this door (S1-34), and on which rows of departments and staff (S1-36). A built-in
+    role has no name of its own, and reaches all of them."""
+
+    key: str
+    name: str | None
+    data_scope: DataScope
+    departments: list[Department]
+
+
+@value
 class RolePermission:
     """A menu item of a role's template: whether it is ticked, and whether the caller may tick it (S4-73)."""
 

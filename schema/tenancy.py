@@ -39,7 +39,7 @@ class Tenant(Node):
     time_zone: str = column("An IANA name.")
     currency: str = column("An ISO 4217 code.")
     language: Language = column("In which it and its staff are written to (S0-35).")
-    remark: str | None
+    remark: str | None = column("What those above note about it; not for the tenant itself.", confidential=True)
     requests_per_minute: int | None = column(
         "How many requests its staff and keys may send together; null: no limit above each caller's own."
     )

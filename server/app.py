@@ -39,7 +39,7 @@ from planner.assemble import Graph, assemble
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.ids import decode_id
 from planner.introspection import ROOTS
-from planner.mapping import registry
+from planner.mapping import camel, registry
 from planner.pool import Pool
 from planner.tables import Tables
 from server import graphiql
@@ -101,6 +101,15 @@ def the_catalog() -> Catalog:
     ]
     type_name, field, act = IMPERSONATE_TO_WRITE
     return Catalog([*kept, *masks, Coordinate(type_name, field, act, confidential=True)])
+
+
+def _row_types() -> dict[str, type]:
+    """The model behind each type of the graph that has rows, and behind each mutation that says on which it acts."""
+    acting = {f"Mutation.{camel(name)}": root.on for name, root in registry.mutations.items() if root.on is not None}
+    return {
+        **{entity.name: entity.model for entity in registry.entities.values()},
+        **{name: registry.entities[on.__name__].model for name, on in acting.items()},
+    }
 
 
 class _Sockets:
@@ -219,7 +228,7 @@ class Application:
             kept=Kept(self.redis),
             tables=Tables(self.engine.graph, {name: door.accepts for name, door in self.doors.items()}),
             grantable=GRANTABLE,
-            row_types={entity.name: entity.model for entity in registry.entities.values()},
+            row_types=_row_types(),
             webhooks_inside=settings.webhooks_inside,
             public_url=settings.public_url,
             registration_without_code=settings.registration_without_code,

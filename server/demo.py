@@ -16,16 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from authz.principal import ROOT_PATH, system
 from authz.session import Database
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, PackagePeriod, Supplier, SupplierType
-from models.identity import Department, EndUser, RoleAssignment, StaffAccount
+from models.identity import EndUser, RoleAssignment, StaffAccount
 from models.jobs import JobConcurrency, MisfirePolicy, ScheduledJob
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
+from server.demo_staff import LEADS, organise
 from server.doors import load_menus
 from server.settings import Settings
 from services.identity import hash_password
 from services.jobs import (
     cron,
 )
-from services.permissions import (
+from services.permissions.templates import (
     install_template,
 )
 from services.tenancy import path_code
@@ -120,7 +121,7 @@ async def _load(settings: Settings) -> list[DemoLogin]:
     try:
         async with database.transaction(system("demo")) as session:
             if await session.scalar(select(Tenant.id).limit(1)) is None:
-                logins = await _fill(session)
+                logins = await _fill(session, settings)
                 settings.state_dir.mkdir(parents=True, exist_ok=True)
                 handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(handle, "w", encoding="utf-8") as out:
@@ -131,7 +132,7 @@ async def _load(settings: Settings) -> list[DemoLogin]:
     return [DemoLogin(**login) for login in json.loads(kept.read_text("utf-8"))] if kept.exists() else []
 
 
-async def _fill(session: AsyncSession) -> list[DemoLogin]:
+async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
     platform = await plant(session, Platform(kind=TenantKind.PLATFORM, name="Trellis"), None)
     for door, menus in load_menus().items():
         await install_template(session, platform, door, menus)
@@ -145,7 +146,6 @@ async def _fill(session: AsyncSession) -> list[DemoLogin]:
     await fill_catalogue(session, platform)
     session.add_all(
         [
-            Department(tenant_id=platform.id, tenant_path=platform.path, name="Operations"),
             Outlet(
                 tenant_id=platform.id,
                 tenant_path=platform.path,
@@ -165,7 +165,28 @@ async def _fill(session: AsyncSession) -> list[DemoLogin]:
     await session.flush()
     await session.execute(text(CARD_ROWS), {"cards": CARDS})
     await session.execute(text(HOLDINGS))
+    logins += await _organise(session, settings, tenants)
     return logins
+
+
+async def _organise(session: AsyncSession, settings: Settings, tenants: dict[str, Tenant]) -> list[DemoLogin]:
+    from server.app import Application
+
+    application = Application(settings)
+    try:
+        return [
+            DemoLogin(
+                lead.role,
+                lead.tenant,
+                lead.account,
+                await organise(session, application.runtime, tenants[lead.tenant], lead),
+                lead.door,
+            )
+            for lead in LEADS
+        ]
+    finally:
+        await application.database.close()
+        await application.redis.aclose()
 
 
 def _jobs(platform: Tenant) -> list[ScheduledJob]:

@@ -15,6 +15,8 @@ from planner.tables import Accepts
 from services.runtime import DoorRules
 
 FRONTENDS = Path(__file__).resolve().parent.parent / "frontends"
+SHARED = "shared"
+"""The folder of documents that several doors ship."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Door:
 
 
 def load_doors(folder: Path = FRONTENDS) -> dict[str, Door]:
-    """Reads each ``<door>/frontend.toml`` with its ``operations/*.graphql``."""
+    """Reads each ``<door>/frontend.toml`` with the operations that it ships."""
     return {path.parent.name: _door(path) for path in sorted(folder.glob("*/frontend.toml"))}
 
 
@@ -58,10 +60,20 @@ def load_menus(folder: Path = FRONTENDS) -> dict[str, dict[str, Any]]:
     return {path.parent.name: tomllib.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/menus.toml"))}
 
 
+def documents(folder: Path) -> dict[str, str]:
+    """The operations that a door ships, by name: its own, and those of ``frontends/shared`` that it names."""
+    declared = tomllib.loads((folder / "frontend.toml").read_text("utf-8"))
+    shared = [folder.parent / SHARED / f"{name}.graphql" for name in declared.get("shared", ())]
+    files = sorted([*folder.glob("operations/*.graphql"), *shared], key=lambda file: file.stem)
+    found = {file.stem: file.read_text("utf-8") for file in files}
+    if len(found) < len(files):
+        raise ValueError(f"{folder.name} ships an operation twice")
+    return found
+
+
 def _door(path: Path) -> Door:
     declared = tomllib.loads(path.read_text("utf-8"))
     limits = declared["limits"]
-    texts = [file.read_text("utf-8") for file in sorted(path.parent.glob("operations/*.graphql"))]
     return Door(
         rules=DoorRules(
             name=path.parent.name,
@@ -84,5 +96,5 @@ def _door(path: Path) -> Door:
             seconds=limits["seconds"],
             requests_per_minute=limits["requests_per_minute"],
         ),
-        operations={hashlib.sha256(text.encode()).hexdigest(): text for text in texts},
+        operations={hashlib.sha256(text.encode()).hexdigest(): text for text in documents(path.parent).values()},
     )

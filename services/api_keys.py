@@ -16,7 +16,7 @@ from models.identity import ApiKey, ApiKeyStatus, LoginMethod, LoginOutcome, Log
 from models.system import OutboxEvent
 from models.tenancy import Tenant
 from services import addresses, validation
-from services.identity import check_grantable
+from services.granting import check_grantable, check_takeable
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime, Work
 
@@ -48,7 +48,7 @@ async def issue_api_key(
 ) -> tuple[ApiKey, str]:
     """A key and its secret, shown this once (S0-18, S0-54)."""
     _check_days(valid_days)
-    granted = check_grantable(work, roles, tenant)
+    granted = await check_grantable(work, roles, tenant)
     key, secret = f"tk_{secrets.token_hex(12)}", secrets.token_urlsafe(32)
     made = ApiKey(
         tenant_id=tenant.id,
@@ -87,9 +87,13 @@ def _scopes(work: Work, given: Sequence[str], roles: Sequence[str], path: str) -
 
 
 async def _key(work: Work, key_id: int) -> ApiKey:
+    """A key within reach that may do nothing that the caller may not; a new secret would else make somebody greater of
+    who asks for it. ROLE_NOT_GRANTABLE otherwise."""
     found = await work.session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
     if found is None:
         raise not_found("id")
+    tenant = await work.session.get_one(Tenant, found.tenant_id)
+    await check_takeable(work, found.roles, tenant)
     return found
 
 

@@ -16,26 +16,9 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.access import (
-    STAFF,
-    Holder,
-)
-from authz.principal import (
-    ROOT_PATH,
-    Principal,
-    system,
-)
-from authz.scopes import (
-    RELATIVE,
-    Reach,
-    Scope,
-    within,
-)
-from authz.standing import (
-    TENANT_MADE,
-    in_service,
-    served,
-)
+from authz.access import Holder
+from authz.principal import ROOT_PATH, system
+from authz.standing import in_service, served
 from models.identity import (
     AccountStatus,
     Department,
@@ -48,7 +31,7 @@ from models.identity import (
     StaffAccount,
 )
 from models.tenancy import Tenant
-from services import one_time_codes, validation
+from services import granting, one_time_codes, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
@@ -343,62 +326,24 @@ async def account_within_reach(work: Work, account_id: int, field: str = "accoun
     return found
 
 
+async def within_reach(work: Work, account: StaffAccount) -> bool:
+    """Whether an account stands where the caller may act: who reaches the staff of some departments only makes and
+    moves accounts there."""
+    return await work.session.scalar(select(StaffAccount.id).where(StaffAccount.id == account.id)) is not None
+
+
 async def account_to_manage(work: Work, account_id: int, field: str = "account") -> StaffAccount:
     """An account within reach that may do nothing that the caller may not; else who resets a password could become
     somebody greater. ACCOUNT_ABOVE otherwise."""
     account = await account_within_reach(work, account_id, field)
-    if account.id != work.principal.account_id:
-        for role in await work.session.scalars(
-            select(RoleAssignment.role).where(RoleAssignment.account_id == account.id)
-        ):
-            if not covers_role(work.principal, work.runtime, role, account.tenant_path):
-                raise Refusal("ACCOUNT_ABOVE", field)
+    await _check_not_above(work, account, field)
     return account
 
 
-def check_grantable(work: Work, roles: Sequence[str], tenant: Tenant) -> list[str]:
-    """Nobody can grant what they do not hold, nor a role that is not made for that kind of tenant.
-
-    What a role may do in its tenant must lie within what the granter may do. ROLE_NOT_GRANTABLE otherwise.
-    """
-    allowed = work.runtime.grantable.get(tenant.kind.name, frozenset())
-    for role in roles:
-        known = role in allowed or role.startswith(TENANT_MADE)
-        if not known or not holds(work.principal, work.runtime, role, tenant.path):
-            raise Refusal("ROLE_NOT_GRANTABLE", "roles", value=role)
-    return sorted(set(roles))
-
-
-def holds(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
-    """Whether everything that a role opens in a tenant is open to the principal too.
-
-    A role that opens nothing there, such as one that does not exist yet, is held by nobody.
-    """
-    if runtime.access.grants_of([role], path).reach == runtime.access.grants_of([], path).reach:
-        return False
-    return covers_role(principal, runtime, role, path)
-
-
-def covers_role(principal: Principal, runtime: Runtime, role: str, path: str) -> bool:
-    """Whether a role opens nothing in a tenant that is not open to the principal too."""
-    given = runtime.access.grants_of([role], path)
-    mine = principal.grants
-    everybody = runtime.access.grants_of([STAFF], path).reach
-    for coordinate, reach in given.reach.items():
-        own = mine.reach_of(*coordinate)
-        if own is None:
-            return False
-        if role.startswith(TENANT_MADE) and reach != everybody.get(coordinate):
-            # rows that are others for each holder are not the granter's to give
-            own = own - RELATIVE
-        if not within(reach, own | implied(own)):
-            return False
-    return True
-
-
-def implied(reach: Reach) -> Reach:
-    """A subtree above another holds what that one's people reach of their own and of what is published."""
-    return frozenset({Scope.SELF, Scope.ANCESTORS, Scope.TENANT}) if Scope.SUBTREE in reach else frozenset()
+async def _check_not_above(work: Work, account: StaffAccount, field: str = "account") -> None:
+    own = account.id == work.principal.account_id
+    if not own and not await granting.covers_all(work, [account.id], account.tenant_path):
+        raise Refusal("ACCOUNT_ABOVE", field)
 
 
 async def create_account(
@@ -414,12 +359,13 @@ async def create_account(
     department_id: int | None = None,
     onboarding: bool = False,
 ) -> StaffAccount:
-    """A new account of a tenant's staff. TAKEN, WEAK_PASSWORD, ROLE_NOT_GRANTABLE, NOT_FOUND (department).
+    """A new account of a tenant's staff. TAKEN, WEAK_PASSWORD, ROLE_NOT_GRANTABLE, NOT_FOUND (department), REQUIRED
+    (department) by who reaches the staff of some departments only.
 
     ``onboarding``: the first account of a new tenant gets the role of its kind, which nobody chose.
     """
     login = validation.text(login, "login", limit=64)
-    granted = list(roles) if onboarding else check_grantable(work, roles, tenant)
+    granted = list(roles) if onboarding else await granting.check_grantable(work, roles, tenant)
     hashed = await hash_password(validation.password(password, "password"))
     if department_id is not None:
         found = await work.session.scalar(
@@ -441,6 +387,8 @@ async def create_account(
     work.session.add(account)
     async with told_apart(work.session, {"uq_staff_account_login": ("login", login)}):
         await work.session.flush()
+    if not onboarding and not await within_reach(work, account):
+        raise Refusal("REQUIRED", "department")
     return account
 
 
@@ -450,11 +398,14 @@ async def set_roles(work: Work, account_id: int, roles: Sequence[str]) -> StaffA
     tenant = await tenant_for(work, account.tenant_id)
     held = list(await work.session.scalars(select(RoleAssignment).where(RoleAssignment.account_id == account.id)))
     wanted = set(roles)
-    check_grantable(work, sorted(wanted ^ {r.role for r in held}), tenant)
+    before = {assignment.role for assignment in held}
+    await granting.check_takeable(work, sorted(before - wanted), tenant)
+    await granting.check_grantable(work, sorted(wanted - before), tenant)
+    await _check_not_above(work, account)
     for assignment in held:
         if assignment.role not in wanted:
             await work.session.delete(assignment)
-    for role in sorted(wanted - {r.role for r in held}):
+    for role in sorted(wanted - before):
         work.session.add(RoleAssignment(tenant_id=tenant.id, tenant_path=tenant.path, account_id=account.id, role=role))
     work.access_changed = True
     return account

@@ -251,6 +251,18 @@ MESSAGES: dict[str, dict[str, str]] = {
         "en": "The account may do more than you; somebody above has to do this.",
         "zh": "该账户的权限高于您，请由上级处理。",
     },
+    "ROLE_ABOVE": {
+        "en": "The role may do more than you; somebody above has to do this.",
+        "zh": "该角色的权限高于您，请由上级处理。",
+    },
+    "MODULE_ABOVE": {
+        "en": "Somebody above you has decided about the module {value}.",
+        "zh": "模块 {value} 已由上级设定，不能更改。",
+    },
+    "DEPARTMENT_ABOVE": {
+        "en": "Somebody would reach more than you may give; somebody above has to do this.",
+        "zh": "调整后的数据权限超出您可授予的范围，请由上级处理。",
+    },
     "PERMISSION_NOT_HELD": {
         "en": "{value} needs more than you may do yourself.",
         "zh": "{value} 需要的权限超出您自己的权限。",

@@ -45,7 +45,7 @@ class Runtime:
     """The lists of the graph, to be read whole."""
     grantable: Mapping[str, frozenset[str]] = field(default_factory=dict)
     row_types: Mapping[str, type] = field(default_factory=dict)
-    """The model behind each type of the graph that has rows."""
+    """The model behind each type of the graph that has rows, and behind each mutation that says on which it acts."""
     webhooks_inside: bool = False
     """Whether webhooks may go to the installation's own network."""
     public_url: str = ""

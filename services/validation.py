@@ -90,3 +90,10 @@ def password(value: str, field: str) -> str:
     if len(value) < MIN_PASSWORD or value.isalpha() or value.isdigit():
         raise Refusal("WEAK_PASSWORD", field)
     return value
+
+
+def position(value: int, field: str = "position") -> int:
+    """A place in a list; INVALID below zero and beyond what is stored."""
+    if not 0 <= value <= 32_767:
+        raise Refusal("INVALID", field)
+    return value

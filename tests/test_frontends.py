@@ -21,7 +21,7 @@ from planner.ids import encode_id
 from planner.operation import Documents, Operation
 from server.app import GRANTABLE, POLICIES, the_catalog, the_graph
 from server.demo import add_account
-from server.doors import FRONTENDS, Door, load_doors
+from server.doors import FRONTENDS, SHARED, Door, documents, load_doors
 from tests.support.world import PASSWORD, World, password_hash
 
 DOORS = load_doors()
@@ -55,8 +55,9 @@ class Shipped:
 
 
 def shipped() -> Iterator[Shipped]:
-    for file in sorted(FRONTENDS.glob("*/operations/*.graphql")):
-        yield Shipped(file.parent.parent.name, file.stem, file.read_text("utf-8"))
+    for door in DOORS:
+        for name, text in documents(FRONTENDS / door).items():
+            yield Shipped(door, name, text)
 
 
 SHIPPED = list(shipped())
@@ -117,6 +118,13 @@ def test_every_door_ships_operations() -> None:
         assert set(door.operations) == {hashlib.sha256(text.encode()).hexdigest() for text in texts}
 
 
+def test_a_shared_document_is_shipped_by_several_doors() -> None:
+    shared = {file.stem: file.read_text("utf-8") for file in (FRONTENDS / SHARED).glob("*.graphql")}
+    assert len(shared) > 50
+    for name, text in shared.items():
+        assert len([one for one in SHIPPED if (one.name, one.text) == (name, text)]) > 1, name
+
+
 @pytest.mark.parametrize("one", SHIPPED, ids=lambda one: f"{one.door}-{one.name}")
 def test_a_shipped_operation_holds_at_its_door(one: Shipped) -> None:
     """It is valid, is named like its file, keeps the door's limits, and is allowed to whom it is for."""
@@ -146,7 +154,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     agent, enterprise = names("agent", "agent_admin"), names("agent", "enterprise_admin")
     assert agent == {one.name for one in SHIPPED if one.door == "agent"}
     assert agent - enterprise == {
-        "Agents", "AllocateSimCards", "CreateAgent", "PurchasePrices", "RecallSimCards", "UpdateTenant",
+        "Agents", "AllocateSimCards", "CreateAgent", "PurchasePrices", "RecallSimCards", "SetTenantModule",
+        "UpdateTenant",
     }  # fmt: skip
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}

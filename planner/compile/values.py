@@ -48,7 +48,8 @@ class Values(Connections):
             definition = named.fields[name]
             attribute = definition.extensions["strawberry-definition"].python_name
             shape = self.value_shape(definition.type, field_nodes, (*path, key))
-            fields.append(ValueField(key, attribute, shape, nulls_of(definition.type)))
+            loader = self.registry.loaders.get((named.name, attribute))
+            fields.append(ValueField(key, attribute, shape, nulls_of(definition.type), loader))
         return ValueShape(named.name, tuple(fields))
 
     def reference(self, named: Any, nodes: list[FieldNode], path: tuple[str, ...]) -> Reference:

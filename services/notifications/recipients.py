@@ -9,6 +9,7 @@ from typing import Self
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from models.base import table_of
 from models.identity import AccountStatus, StaffAccount
 from models.notifications import NotificationChannel
 from models.tenancy import Language, Tenant
@@ -44,10 +45,10 @@ class Recipient:
     @classmethod
     async def staff_in_app(cls, session: AsyncSession, tenant: Tenant) -> list[Self]:
         """Each member of a company's staff, in the application alone."""
+        # whoever causes the news need not see those who are told
+        staff = table_of(StaffAccount)
         accounts = await session.scalars(
-            select(StaffAccount.id).where(
-                StaffAccount.tenant_id == tenant.id, StaffAccount.status == AccountStatus.ACTIVE
-            )
+            select(staff.c.id).where(staff.c.tenant_id == tenant.id, staff.c.status == AccountStatus.ACTIVE)
         )
         return [cls(tenant.id, tenant.path, tenant.language, {}, account) for account in accounts]
 

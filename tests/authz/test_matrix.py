@@ -93,8 +93,9 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "ImpersonateInput.write", "Notification.addressUnmasked",
-        "OperationRecord.arguments", "SimCard.iccid", "StaffAccount.phoneUnmasked", "Task.resultFileUrl",
+        "Agent.remark", "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Enterprise.remark",
+        "ImpersonateInput.write", "Notification.addressUnmasked", "OperationRecord.arguments", "Platform.remark",
+        "SimCard.iccid", "StaffAccount.phoneUnmasked", "Task.resultFileUrl", "Tenant.remark",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -109,6 +110,10 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
     staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
     assert holders == {
+        "Agent.remark": platform,
+        "Enterprise.remark": platform,
+        "Platform.remark": platform,
+        "Tenant.remark": ["platform_admin"],
         "Notification.addressUnmasked": staff,
         "EndUser.emailUnmasked": ["end_user", "platform_admin"],
         "EndUser.phoneUnmasked": ["end_user", "platform_admin"],

@@ -22,6 +22,7 @@ from gateways.messaging import Mail, MailSecurity, MailSettings, Message, Messen
 from models.notifications import NotificationChannel
 from models.tenancy import Language
 from planner.ids import encode_id
+from server.doors import FRONTENDS, documents, load_doors
 from server.settings import PROJECT
 from services import codes, notifications
 from services.notifications.events import api_keys_expiring
@@ -274,7 +275,7 @@ async def test_messages_in_the_application_are_listed_and_read_by_their_recipien
     await relay(world)
     [row] = await stored(world)
     id = encode_id("ntf", row["id"])
-    inbox = (PROJECT / "frontends/agent/operations/Inbox.graphql").read_text("utf-8")
+    inbox = documents(FRONTENDS / "agent")["Inbox"]
     account = encode_id("acc", row["account_id"])
 
     async def listed() -> dict[str, Any]:
@@ -986,9 +987,6 @@ async def test_a_lost_code_is_replaced_when_the_event_is_delivered_again(world: 
 
 @pytest.mark.feature("S1-75")
 async def test_every_door_with_passwords_ships_the_way_back_in() -> None:
-    shipped = {
-        path.parent.parent.name
-        for name in ("RequestPasswordReset", "ResetPassword")
-        for path in PROJECT.glob(f"frontends/*/operations/{name}.graphql")
-    }
+    reset = {"RequestPasswordReset", "ResetPassword"}
+    shipped = {door for door in load_doors() if reset <= documents(FRONTENDS / door).keys()}
     assert shipped == {"admin", "agent", "dealer", "merchant"}

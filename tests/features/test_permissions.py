@@ -1,109 +1,23 @@
-"""The permission platform: templates and menus, roles that tenants make, data scopes, modules; and that nobody can
-grant what they do not hold."""
+"""The permission platform: templates and menus, roles that tenants make, modules, and what a front end draws."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from authz.coordinates import Act
-from authz.scopes import within
-from planner.ids import decode_id, encode_id
+from authz.principal import system
 from server.app import the_catalog
-from server.doors import load_doors, load_menus
-from tests.support.world import PASSWORD, World
+from server.demo import add_account
+from server.doors import FRONTENDS, documents, load_doors, load_menus
+from tests.support.office import CREATE_ROLE, STAFF, assigned, office
+from tests.support.world import PASSWORD, World, password_hash
 
-CREATE_ROLE = (
-    "mutation($input: CreateRoleInput!) { createRole(input: $input) { role { id name } errors { code field } } }"
-)
-SET_PERMISSIONS = """mutation($input: SetRolePermissionsInput!) { setRolePermissions(input: $input) {
-    role { id dataScope menus(first: 99) { nodes { menu { key } } }
-        departments(first: 9) { nodes { department { name } } } }
-    errors { code field message } } }"""
 ROLE_STATUS = "mutation($id: ID!, $s: AccountStatus!) { setRoleStatus(id: $id, status: $s) { errors { code } } }"
-CREATE_STAFF = """mutation($input: CreateStaffAccountInput!) { createStaffAccount(input: $input) {
-    account { id } errors { code field } } }"""
-SET_ROLES = "mutation($input: SetRolesInput!) { setStaffRoles(input: $input) { errors { code field } } }"
-CREATE_DEPARTMENT = """mutation($input: DepartmentInput!) { createDepartment(input: $input) {
-    department { id } errors { code field } } }"""
 ROLE_PERMISSIONS = "query($role: ID!) { rolePermissions(role: $role) { granted grantable menu { key } } }"
 MODULE = """mutation($input: SetTenantModuleInput!) { setTenantModule(input: $input) {
     module { module enabled pageVariant } errors { code field } } }"""
 DRAWN = "{ viewer { roles menus { key } modules { key pageVariant } } }"
-STAFF = "{ staffAccounts(first: 100, orderBy: [{field: LOGIN}]) { nodes { login } } }"
-
-
-@dataclass
-class Office:
-    """A tenant's back office as its administrator works in it."""
-
-    world: World
-    admin: str
-    menus: dict[str, str]
-    template: str
-
-    async def role(self, name: str, *menus: str, by: str | None = None, **scope: Any) -> str:
-        made = await self.world.data(
-            by or self.admin, CREATE_ROLE, {"input": {"name": name, "template": self.template}}
-        )
-        role: str = made["createRole"]["role"]["id"]
-        assert await self.tick(role, *menus, by=by, **scope) == []
-        return role
-
-    async def tick(self, role: str, *menus: str, by: str | None = None, **scope: Any) -> list[str]:
-        input = {"role": role, "menus": [self.menus[key] for key in menus], **scope}
-        payload = (await self.world.data(by or self.admin, SET_PERMISSIONS, {"input": input}))["setRolePermissions"]
-        return [error["code"] for error in payload["errors"]]
-
-    async def staff(self, login: str, *roles: str, by: str | None = None, department: str | None = None) -> str:
-        input = {
-            "login": login,
-            "name": login,
-            "password": PASSWORD,
-            "roles": [assigned(role) for role in roles],
-            "department": department,
-        }
-        payload = (await self.world.data(by or self.admin, CREATE_STAFF, {"input": input}))["createStaffAccount"]
-        assert payload["errors"] == []
-        return str(payload["account"]["id"])
-
-    async def department(self, name: str, parent: str | None = None) -> str:
-        input = {"name": name, "parent": parent}
-        payload = (await self.world.data(self.admin, CREATE_DEPARTMENT, {"input": input}))["createDepartment"]
-        assert payload["errors"] == []
-        return str(payload["department"]["id"])
-
-    async def ask(self, login: str, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        token = await self.world.client.token("agent", login, PASSWORD)
-        answer: dict[str, Any] = (await self.world.client.post("agent", query, variables, token=token)).json()
-        return answer
-
-    async def codes(self, login: str, query: str, variables: dict[str, Any] | None = None) -> list[str]:
-        answer = await self.ask(login, query, variables)
-        return sorted({error["extensions"]["code"] for error in answer.get("errors", ())})
-
-    async def logins(self, login: str) -> list[str]:
-        answer = await self.ask(login, STAFF)
-        return [node["login"] for node in answer["data"]["staffAccounts"]["nodes"]]
-
-
-def assigned(role: str) -> str:
-    """The name by which an account holds a tenant-made role."""
-    found = decode_id(role)
-    return role if found is None else f"role:{found[1]}"
-
-
-async def office(world: World, admin: str) -> Office:
-    rows = await world.sql(
-        "SELECT m.id, m.key, t.id AS template FROM menu_item m JOIN permission_template t ON t.id = m.template_id "
-        "WHERE t.key = 'agent'"
-    )
-    menus = {row["key"]: encode_id("mnu", row["id"]) for row in rows}
-    return Office(world, admin, menus, encode_id("tpl", rows[0]["template"]))
 
 
 # -- what ships ---------------------------------------------------------------------------------------------------
@@ -190,128 +104,6 @@ async def test_a_role_never_gives_what_its_giver_is_denied(world: World) -> None
     assert await acme.codes("acme-clerk", query % "supplier { name }") == ["FORBIDDEN"]
 
 
-async def test_who_may_do_less_cannot_become_who_may_do_more(world: World) -> None:
-    north = await office(world, "north")
-    helper = await north.role(
-        "Helper", "system:staff", "system:staff:password", "system:staff:edit", "system:staff:disable"
-    )
-    await north.staff("north-helper", helper)
-    account = encode_id("acc", (await world.sql("SELECT id FROM staff_account WHERE login = 'north'"))[0]["id"])
-    reset = (
-        """mutation($input: ResetStaffPasswordInput!) { resetStaffPassword(input: $input) { errors { code field } } }"""
-    )
-    answer = await north.ask("north-helper", reset, {"input": {"account": account, "password": "a new password 1"}})
-    assert answer["data"]["resetStaffPassword"]["errors"] == [{"code": "ACCOUNT_ABOVE", "field": "account"}]
-    update = "mutation($input: UpdateStaffAccountInput!) { updateStaffAccount(input: $input) { errors { code } } }"
-    answer = await north.ask("north-helper", update, {"input": {"id": account, "email": "mine@example.com"}})
-    assert answer["data"]["updateStaffAccount"]["errors"] == [{"code": "ACCOUNT_ABOVE"}]
-    status = "mutation($a: ID!) { setStaffStatus(account: $a, status: DISABLED) { errors { code } } }"
-    assert (await north.ask("north-helper", status, {"a": account}))["data"]["setStaffStatus"]["errors"] == [
-        {"code": "ACCOUNT_ABOVE"}
-    ]
-    await world.client.token("agent", "north", PASSWORD)
-    # a colleague of the same role is no one above
-    peer = await north.staff("north-peer", helper)
-    answer = await north.ask("north-helper", reset, {"input": {"account": peer, "password": "a new password 1"}})
-    assert answer["data"]["resetStaffPassword"]["errors"] == []
-
-
-# -- data scope ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.feature("S1-36", "S1-35")
-async def test_a_data_scope_shows_the_staff_of_its_departments(world: World) -> None:
-    north = await office(world, "north")
-    sales = await north.department("Sales")
-    city = await north.department("City", sales)
-    desk = await north.department("Desk")
-    plain = await north.role("Plain", "sim:card")
-    for login, department in (("n-sales", sales), ("n-city", city), ("n-desk", desk)):
-        await north.staff(login, plain, department=department)
-
-    async def seen(data_scope: str, department: str | None, *named: str) -> list[str]:
-        role = await north.role(
-            f"See {data_scope}", "system:staff", "system:department", dataScope=data_scope, departments=list(named)
-        )
-        login = f"see-{data_scope.lower()}"
-        await north.staff(login, role, department=department)
-        return [name for name in await north.logins(login) if not name.startswith("see-")]
-
-    below = sorted({"north", "n-sales", "n-city", "n-desk", "north-east", "coast"})
-    assert await seen("ALL", sales) == below
-    assert await seen("DEPARTMENT", sales) == ["n-sales"]
-    assert await seen("DEPARTMENT_AND_BELOW", sales) == ["n-city", "n-sales"]
-    assert await seen("CUSTOM", sales, desk) == ["n-desk"]
-    assert await seen("SELF", sales) == []
-    # departments themselves are narrowed too; their own everybody may see
-    listed = (await north.ask("see-custom", "{ departments { nodes { name } } }"))["data"]["departments"]["nodes"]
-    assert sorted(node["name"] for node in listed) == ["Desk", "Sales"]
-
-
-@pytest.mark.feature("S1-36")
-async def test_several_roles_are_a_union_and_a_role_counts_only_where_it_grants(world: World) -> None:
-    north = await office(world, "north")
-    sales, desk = await north.department("Sales"), await north.department("Desk")
-    plain = await north.role("Plain", "sim:card")
-    await north.staff("n-sales", plain, department=sales)
-    await north.staff("n-desk", plain, department=desk)
-    one = await north.role("One", "system:staff", dataScope="CUSTOM", departments=[sales])
-    two = await north.role("Two", "system:staff", dataScope="CUSTOM", departments=[desk])
-    # all departments, but of the log of logins only
-    log = await north.role("Log", "system:log", dataScope="ALL")
-    await north.staff("n-both", one, two)
-    await north.staff("n-one", one, log)
-    assert await north.logins("n-both") == ["n-both", "n-desk", "n-sales"]
-    assert await north.logins("n-one") == ["n-one", "n-sales"]
-
-
-@pytest.mark.feature("S1-36")
-async def test_nobody_acts_on_staff_out_of_the_data_scope(world: World) -> None:
-    north = await office(world, "north")
-    sales, desk = await north.department("Sales"), await north.department("Desk")
-    plain = await north.role("Plain", "sim:card")
-    mine = await north.staff("n-sales", plain, department=sales)
-    other = await north.staff("n-desk", plain, department=desk)
-    lead = await north.role(
-        "Lead", "system:staff", "system:staff:disable", "sim:card", dataScope="CUSTOM", departments=[sales]
-    )
-    await north.staff("n-lead", lead)
-    status = "mutation($a: ID!) { setStaffStatus(account: $a, status: DISABLED) { errors { code field } } }"
-    assert (await north.ask("n-lead", status, {"a": other}))["data"]["setStaffStatus"]["errors"] == [
-        {"code": "NOT_FOUND", "field": "account"}
-    ]
-    assert (await north.ask("n-lead", status, {"a": mine}))["data"]["setStaffStatus"]["errors"] == []
-
-
-async def test_a_scope_that_is_others_for_each_holder_cannot_be_handed_on(world: World) -> None:
-    north = await office(world, "north")
-    sales, desk = await north.department("Sales"), await north.department("Desk")
-    plain = await north.role("Plain", "sim:card")
-    await north.staff("n-desk", plain, department=desk)
-    own = await north.role(
-        "Own",
-        "system:staff",
-        "system:staff:create",
-        "system:role",
-        "system:role:edit",
-        "sim:card",
-        dataScope="DEPARTMENT",
-    )
-    await north.staff("n-own", own, department=sales)
-    made = await north.ask("n-own", CREATE_ROLE, {"input": {"name": "Mine", "template": north.template}})
-    role = made["data"]["createRole"]["role"]["id"]
-    for data_scope in ("DEPARTMENT", "SELF", "ALL", "DEPARTMENT_AND_BELOW"):
-        input = {"role": role, "menus": [north.menus["system:staff"]], "dataScope": data_scope}
-        answer = await north.ask("n-own", SET_PERMISSIONS, {"input": input})
-        assert [e["code"] for e in answer["data"]["setRolePermissions"]["errors"]] == ["PERMISSION_NOT_HELD"], (
-            data_scope
-        )
-    # nor the role itself, to somebody in another department
-    input = {"login": "n-new", "name": "New", "password": PASSWORD, "roles": [assigned(own)], "department": desk}
-    answer = await north.ask("n-own", CREATE_STAFF, {"input": input})
-    assert answer["data"]["createStaffAccount"]["errors"][0]["code"] in ("ROLE_NOT_GRANTABLE", "NOT_FOUND")
-
-
 # -- what a front end draws ---------------------------------------------------------------------------------------
 
 
@@ -351,6 +143,26 @@ async def test_a_module_that_is_off_is_gone_for_the_whole_branch(world: World) -
     assert await north.codes("coast", "{ simCards { nodes { id } } }") == []
 
 
+@pytest.mark.feature("S4-76")
+async def test_nobody_decides_otherwise_about_a_module_than_who_stands_above(world: World) -> None:
+    off = {"tenant": world.id("coast"), "module": "sim", "enabled": False}
+
+    async def decide(account: str, **change: Any) -> list[dict[str, str]]:
+        payload = (await world.data(account, MODULE, {"input": {**off, **change}}))["setTenantModule"]
+        return list(payload["errors"])
+
+    above = [{"code": "MODULE_ABOVE", "field": "module"}]
+    assert await decide("north-east") == []
+    assert await decide("north-east", enabled=True) == []
+    assert await decide("north") == []
+    assert await decide("north-east", enabled=True) == above
+    assert await decide("admin", pageVariant="bare") == []
+    assert (await decide("north", enabled=True), await decide("north-east", enabled=True)) == (above, above)
+    (row,) = await world.sql("SELECT enabled, page_variant FROM tenant_module")
+    assert tuple(row) == (False, "bare")
+    assert await decide("admin", enabled=True) == []
+
+
 # -- templates ----------------------------------------------------------------------------------------------------
 
 CREATE_TEMPLATE = """mutation($input: CreatePermissionTemplateInput!) { createPermissionTemplate(input: $input) {
@@ -382,7 +194,7 @@ async def test_the_platform_makes_one_template_for_each_platform(world: World) -
     for account in ("operations", "finance", "north", "acme"):
         assert "FORBIDDEN" in await world.codes(account, CREATE_TEMPLATE, {"input": {"key": "x", "name": "x"}})
     keys = await world.sql("SELECT key FROM permission_template ORDER BY key")
-    assert [row["key"] for row in keys] == ["admin", "agent", "bank"]
+    assert [row["key"] for row in keys] == ["admin", "agent", "bank", "dealer", "merchant"]
 
 
 @pytest.mark.feature("S1-29", "S1-37")
@@ -406,74 +218,66 @@ async def test_a_changed_menu_takes_from_roles_and_gives_nothing_by_itself(world
     assert await north.codes("north-clerk", STAFF) == []
 
 
-# -- no sequence of grants ----------------------------------------------------------------------------------------
-
-
-async def test_no_sequence_of_grants_reaches_beyond_its_beginning(world: World) -> None:
-    """Administrators and their helpers tick, assign and make accounts at random; whoever was made, however far down
-    the chain, holds nothing on more rows than the administrator at its beginning."""
-    draw = random.Random(20260707)
-    access = world.client.application.runtime.access
-    for beginning in ("acme", "north"):
-        desk = await office(world, beginning)
-        departments = [await desk.department(f"D{n}") for n in range(2)]
-        logins = [beginning]
-        roles: list[str] = []
-        for turn in range(14):
-            actor = draw.choice(logins)
-            if draw.random() < 0.5 or not roles:
-                made = await desk.ask(
-                    actor, CREATE_ROLE, {"input": {"name": f"R{beginning}{turn}", "template": desk.template}}
-                )
-                payload = (made.get("data") or {}).get("createRole") or {}
-                if not payload.get("role"):
-                    continue
-                role = payload["role"]["id"]
-                scope = draw.choice(["ALL", "CUSTOM", "DEPARTMENT", "SELF"])
-                input = {
-                    "role": role,
-                    "menus": draw.sample(sorted(desk.menus.values()), draw.randint(1, len(desk.menus) // 2)),
-                    "dataScope": scope,
-                    "departments": [draw.choice(departments)] if scope == "CUSTOM" else [],
-                }
-                answer = await desk.ask(actor, SET_PERMISSIONS, {"input": input})
-                if (answer.get("data") or {}).get("setRolePermissions", {}).get("role"):
-                    roles.append(role)
-            else:
-                login = f"{beginning}-{turn}"
-                held = draw.sample(roles, min(len(roles), draw.randint(1, 2)))
-                input = {
-                    "login": login,
-                    "name": login,
-                    "password": PASSWORD,
-                    "roles": [assigned(role) for role in held],
-                    "department": draw.choice([*departments, None]),
-                }
-                answer = await desk.ask(actor, CREATE_STAFF, {"input": input})
-                if ((answer.get("data") or {}).get("createStaffAccount") or {}).get("account"):
-                    logins.append(login)
-        assert len(logins) > 1
-        path = world.tenants[beginning].path
-        first = grants(access, "agent_admin" if beginning == "north" else "enterprise_admin", path)
-        for role in roles:
-            for (type_name, field, act), reach in grants(access, assigned(role), path).reach.items():
-                own = first.reach_of(type_name, field, Act(act))
-                assert own is not None, (role, type_name, field)
-                assert within(reach, own | frozenset({"self", "ancestors"})), (role, type_name, field, reach, own)
-
-
-def grants(access: Any, role: str, path: str) -> Any:
-    return access.grants_of([role], path)
-
-
-async def test_two_ticks_at_once_leave_one_of_them_whole(world: World) -> None:
+@pytest.mark.feature("S1-29", "S1-34", "S1-36", "S4-76")
+async def test_one_question_tells_a_front_end_all_that_it_needs(world: World) -> None:
     north = await office(world, "north")
-    made = await world.data("north", CREATE_ROLE, {"input": {"name": "Twice", "template": north.template}})
-    role = made["createRole"]["role"]["id"]
-    first, second = ("sim:card",), ("system:staff", "system:department")
-    assert list(await asyncio.gather(north.tick(role, *first), north.tick(role, *second))) == [[], []]
-    rows = await world.sql(
-        "SELECT m.key FROM role_menu r JOIN menu_item m ON m.id = r.menu_id JOIN role o ON o.id = r.role_id "
-        "WHERE o.name = 'Twice'"
-    )
-    assert {row["key"] for row in rows} in ({*first}, {*second})
+    sales = await north.department("Sales")
+    city = await north.department("City", sales)
+    lead = await north.role("Lead", "system:staff", dataScope="DEPARTMENT_AND_BELOW")
+    cards = await north.role("Cards", "sim:card", "sim:card:suspend")
+    await north.staff("n-lead", lead, cards, department=sales)
+    screens = documents(FRONTENDS / "agent")["Screens"]
+    viewer = (await north.ask("n-lead", screens))["data"]["viewer"]
+    assert (viewer["language"], viewer["tenantKind"]) == ("en", "AGENT")
+    assert [menu["key"] for menu in viewer["menus"]] == [
+        "sim",
+        "sim:card",
+        "sim:card:suspend",
+        "system",
+        "system:staff",
+    ]
+    assert viewer["modules"] == [{"key": "sim", "pageVariant": None}]
+    assert {"SimCard.displayIccid", "StaffAccount.name", "Mutation.suspendSimCards"} <= set(viewer["permissions"])
+    assert viewer["heldRoles"] == [
+        {
+            "key": assigned(lead),
+            "name": "Lead",
+            "dataScope": "DEPARTMENT_AND_BELOW",
+            "departments": [{"id": sales, "name": "Sales"}, {"id": city, "name": "City"}],
+        },
+        {"key": assigned(cards), "name": "Cards", "dataScope": "ALL", "departments": []},
+    ]
+    whole = (await north.ask("north", screens))["data"]["viewer"]
+    assert whole["heldRoles"] == [{"key": "agent_admin", "name": None, "dataScope": "ALL", "departments": []}]
+    # a role that is out of use draws nothing
+    await world.data("north", ROLE_STATUS, {"id": cards, "s": "DISABLED"})
+    left = (await north.ask("n-lead", screens))["data"]["viewer"]
+    assert [menu["key"] for menu in left["menus"]] == ["system", "system:staff"]
+    assert [role["name"] for role in left["heldRoles"]] == ["Lead"]
+    visitor = (await world.client.post("agent", screens)).json()["data"]["viewer"]
+    assert (visitor["tenantKind"], visitor["menus"], visitor["modules"], visitor["heldRoles"]) == (None, [], [], [])
+
+
+async def test_merchants_and_dealers_make_roles_of_their_own_templates(world: World) -> None:
+    """Until merchants and dealers are tenants of their own, somebody of an agent's staff stands at their doors."""
+    async with world.client.application.runtime.database.transaction(system("test")) as session:
+        for door in ("merchant", "dealer"):
+            await add_account(session, world.tenants["north"], door, f"{door}_admin", password_hash())
+    for door in ("merchant", "dealer"):
+        shipped = documents(FRONTENDS / door)
+        given = {"account": door, "password": PASSWORD}
+        entered = (await world.client.post(door, shipped["LogIn"], given)).json()["data"]["logIn"]
+        token = entered["session"]["accessToken"]
+        viewer = (await world.client.post(door, shipped["Screens"], token=token)).json()["data"]["viewer"]
+        assert {menu["key"] for menu in viewer["menus"]} == {menu["key"] for menu in load_menus()[door]["menus"]}
+        listed = (await world.client.post(door, shipped["PermissionTemplates"], token=token)).json()["data"]
+        template = {node["key"]: node["id"] for node in listed["permissionTemplates"]["nodes"]}[door]
+        input = {"name": f"Clerk of the {door}", "template": template}
+        made = (await world.client.post(door, shipped["CreateRole"], {"input": input}, token=token)).json()["data"]
+        role = made["createRole"]["role"]["id"]
+        offered = (await world.client.post(door, shipped["RolePermissions"], {"role": role}, token=token)).json()[
+            "data"
+        ]
+        assert {each["menu"]["key"] for each in offered["rolePermissions"] if each["grantable"]} == {
+            menu["key"] for menu in load_menus()[door]["menus"]
+        }

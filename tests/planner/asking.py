@@ -37,7 +37,7 @@ BY_SERVICES = {
         "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "helpTopic",
         "invokeTargets", "notificationKinds", "rolePermissions",
     },
-    "Viewer": {"impersonatedBy", "menus", "modules"},
+    "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},
 }  # fmt: skip
 """What services answer and not the planner; their own tests prove it."""
 

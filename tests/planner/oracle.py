@@ -35,6 +35,7 @@ from authz.coordinates import Act
 from authz.principal import Principal
 from authz.scopes import Reach, Rows, Scope, of_departments
 from models.base import Personal, Published
+from models.tenancy import TenantKind
 from planner.assemble import Graph
 from planner.cursor import decode_cursor, encode_cursor, order_tag
 from planner.ids import decode_id, encode_id
@@ -282,6 +283,8 @@ class Caller:
             "rateLimit": None,
             "door": me.door,
             "roles": list(me.roles),
+            "language": me.language,
+            "tenantKind": None if me.tenant_kind is None else TenantKind[me.tenant_kind],
             "permissions": sorted(f"{type_name}.{field}" for type_name, field, _ in self.grants.reach),
         }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from sqlalchemy import event
 
 from server.app import the_graph
 from tests.planner.asked import Planner, principal, wide
@@ -94,3 +97,32 @@ async def test_references_of_many_types_are_one_statement_for_each_table(
 async def test_the_same_list_twice_is_two_levels(rich_world: World, statements: list[str]) -> None:
     text = "{ a: simCards(first: 1) { nodes { id } } b: simCards(first: 2) { nodes { id } } }"
     assert await count(rich_world, statements, "north", text) == 2
+
+
+async def test_a_viewer_costs_what_is_selected_of_it(rich_world: World, statements: list[str]) -> None:
+    by_services: list[str] = []
+
+    def sent(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        by_services.append(statement)
+
+    engine = rich_world.client.application.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", sent)
+    try:
+        costs = {}
+        for selection in (
+            "door roles language tenantKind permissions",
+            "account { login department { name } } tenant { name }",
+            "heldRoles { key dataScope }",
+            "modules { key }",
+            "menus { key parent { key } }",
+            "menus { key } more: menus { path } modules { key }",
+        ):
+            by_services.clear()
+            costs[selection] = (
+                await count(rich_world, statements, "north", f"{{ viewer {{ {selection} }} }}"),
+                len(by_services),
+            )
+    finally:
+        event.remove(engine, "before_cursor_execute", sent)
+    # the planner's, and those of services, whose first tells row-level security who asks
+    assert list(costs.values()) == [(0, 0), (2, 0), (0, 2), (0, 3), (1, 5), (2, 8)]

@@ -642,6 +642,24 @@ async def test_introspection_shows_a_callers_part_of_the_graph(shared_world: Wor
     assert not any("upplier" in name for name in south["Query"])
 
 
+async def test_introspection_shows_only_what_the_caller_may_search_and_sort_by(shared_world: World) -> None:
+    asked = """{ searched: __type(name: "SimCardFilter") { inputFields { name } }
+        sorted: __type(name: "SimCardOrderField") { enumValues { name } }
+        keys: __type(name: "ApiKeyFilter") { inputFields { name } } }"""
+    found = {}
+    for account, door in (("operations", "admin"), ("south", "agent"), ("finance", "admin")):
+        data = (await send(shared_world, {"query": asked}, account=account, door=door)).json()["data"]
+        found[account] = {
+            "searched": {one["name"] for one in data["searched"]["inputFields"]},
+            "sorted": {one["name"] for one in data["sorted"]["enumValues"]},
+            "keys": data["keys"] and {one["name"] for one in data["keys"]["inputFields"]},
+        }
+    assert found["operations"]["searched"] - found["south"]["searched"] == {"iccid", "supplier"}
+    assert found["south"]["searched"] - found["operations"]["searched"] == set()
+    assert "expiresAt" in found["south"]["keys"]
+    assert found["finance"]["keys"] is None
+
+
 @pytest.mark.parametrize(
     "query",
     [INTROSPECTION, '{ __type(name: "SimCard") { fields { name } } }', "{ viewer { door } __schema { description } }"],

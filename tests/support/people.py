@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from planner.ids import encode_id
-from server.doors import FRONTENDS
+from server.doors import FRONTENDS, documents
 from tests.support.world import World
 
 SECRET_WORD = "battery staple 7"
 
 
 def shipped(door: str, name: str) -> str:
-    return (FRONTENDS / door / "operations" / f"{name}.graphql").read_text("utf-8")
+    return documents(FRONTENDS / door)[name]
 
 
 async def run(

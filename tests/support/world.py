@@ -119,7 +119,7 @@ from server.doors import (
 from services.api_keys import (
     api_key_binding,
 )
-from services.permissions import (
+from services.permissions.templates import (
     install_template,
 )
 from tests.support.client import Client

@@ -1,0 +1,50 @@
+"""The demo: loaded once, and organised as its companies' administrators would do it."""
+
+from __future__ import annotations
+
+import time
+
+from server.demo import _load
+from server.demo_staff import DEPARTMENTS, LEADS, POSITIONS
+from tests.conftest import Place
+from tests.support.client import Client
+
+LED = """{ viewer { heldRoles { name dataScope departments { name } } menus { key } }
+    staffAccounts(first: 50) { nodes { login department { name } positions(first: 5) { nodes { position { code } } } } }
+    departments(first: 50) { nodes { name } } }"""
+
+
+async def test_the_demo_is_loaded_once_and_its_leads_see_their_departments(client: Client, place: Place) -> None:
+    logins = {login.account: login for login in await _load(place.settings)}
+    await client.application.runtime.access.changed(policies=True)
+    for lead in LEADS:
+        login = logins[lead.account]
+        assert (login.role, login.door) == (lead.role, lead.door)
+        token = await client.token(lead.door, lead.account, login.password)
+        answer = (await client.post(lead.door, LED, token=token)).json()
+        assert "errors" not in answer, answer
+        viewer, data = answer["data"]["viewer"], answer["data"]
+        assert viewer["heldRoles"] == [
+            {
+                "name": "Sales lead",
+                "dataScope": "DEPARTMENT_AND_BELOW",
+                "departments": [{"name": "Sales"}, {"name": "Key accounts"}],
+            }
+        ]
+        assert set(lead.menus) <= {menu["key"] for menu in viewer["menus"]}
+        assert [
+            (staff["login"], staff["department"]["name"], [p["position"]["code"] for p in staff["positions"]["nodes"]])
+            for staff in data["staffAccounts"]["nodes"]
+        ] == [(lead.account, "Sales", ["manager"]), (lead.clerk, "Key accounts", ["user"])]
+        assert [node["name"] for node in data["departments"]["nodes"]] == ["Sales", "Key accounts"]
+        administrator = await client.token(lead.door, lead.administrator, logins[lead.administrator].password)
+        whole = (await client.post(lead.door, "{ departments { nodes { name } } positions { nodes { code } } }",
+                                   token=administrator)).json()["data"]  # fmt: skip
+        names = [node["name"] for node in whole["departments"]["nodes"]]
+        assert all(names.count(name) >= 1 for name, _ in DEPARTMENTS)
+        assert {node["code"] for node in whole["positions"]["nodes"]} == {code for code, _ in POSITIONS}
+    # a second start finds everything there and does nothing
+    started = time.monotonic()
+    again = await _load(place.settings)
+    assert time.monotonic() - started < 1
+    assert {login.account: login for login in again} == logins
