@@ -49,7 +49,7 @@ from models.identity import (
     StaffAccount,
 )
 from models.permissions import MenuItem, MenuPermission, RoleDepartment, TenantModule
-from models.tenancy import Tenant
+from models.tenancy import Language, Tenant
 
 CHANNEL = "trellis:access"
 KEPT_SECONDS = 60
@@ -223,7 +223,9 @@ class Access:
             found = await find(session, session_key, holder, door, admission)
         if found is None:
             return None
-        principal = dataclasses.replace(found, session_key=session_key, expires_at=expires_at, language=language)
+        # what somebody has chosen goes before the header, which browsers send whether anybody chose it or not
+        chosen = found.language or language
+        principal = dataclasses.replace(found, session_key=session_key, expires_at=expires_at, language=chosen)
         self._keep(key, principal, generation)
         return principal
 
@@ -277,6 +279,7 @@ class Access:
             account_id=account.id,
             roles=held,
             departments=await _departments(session, account, held),
+            language=_tag(account.language),
         )
 
     async def _impersonation(self, session: AsyncSession, opened: LoginSession) -> Impersonation | None:
@@ -310,7 +313,7 @@ class Access:
     ) -> Principal | None:
         found = (
             await session.execute(
-                select(EndUser.tenant_id, Tenant.path, Tenant.kind)
+                select(EndUser.tenant_id, EndUser.language, Tenant.path, Tenant.kind)
                 .join(LoginSession, LoginSession.end_user_id == EndUser.id)
                 .join(Tenant, Tenant.id == EndUser.tenant_id)
                 .where(_alive(session_key, door), EndUser.id == holder.end_user_id, served())
@@ -318,7 +321,7 @@ class Access:
         ).one_or_none()
         if found is None:
             return None
-        tenant_id, path, kind = found
+        tenant_id, chosen, path, kind = found
         held = admission.of([END_USER], kind.name)
         # no path: a person reaches what is theirs, wherever it stands, and nothing of the tenant that serves them
         return Principal(
@@ -330,6 +333,7 @@ class Access:
             home=path,
             end_user_id=holder.end_user_id,
             roles=held,
+            language=_tag(chosen),
         )
 
     async def principal_of_key(self, key: str, door: str, admission: Admission, language: str) -> KnownKey | None:
@@ -485,6 +489,11 @@ class Access:
             finally:
                 self._listening = False
                 self._forget()
+
+
+def _tag(chosen: Language | None) -> str:
+    """The tag of the language that somebody has chosen; empty where nobody has."""
+    return "" if chosen is None else chosen.value
 
 
 async def _departments(

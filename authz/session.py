@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, event, or_, text
+from sqlalchemy import ColumnElement, Update, and_, event, insert, or_, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal, PrincipalKind
 from authz.scopes import Reach, Scope, of_departments
-from models.base import Personal, Published, TenantOwned
+from models.base import Base, Entrusted, Personal, Published, TenantOwned, table_of
 from models.identity import (
     Department,
     EndUser,
@@ -116,6 +116,22 @@ def _rows(model: type[StaffAccount | Department], reach: Reach, principal: Princ
     if Scope.SELF in reach and issubclass(model, StaffAccount):
         opened.append(StaffAccount.id == principal.account_id)
     return or_(*opened)
+
+
+@event.listens_for(ScopedSession, "before_flush")
+def _entrust(session: Session, *_: object) -> None:
+    """Writes what is entrusted to the system without reading anything back, which the writer may not."""
+    principal = principal_of(session)
+    place = principal.path or principal.home
+    for row in list(session.new):
+        if isinstance(row, Entrusted) and isinstance(row, TenantOwned) and isinstance(row, Base):
+            inside = principal.path and principal.path <= row.tenant_path < principal.path_end
+            if not inside and row.tenant_path != place:
+                raise ScopeError(f"{type(row).__name__} at {row.tenant_path!r} lies outside {place!r}")
+            session.expunge(row)
+            table = table_of(type(row))
+            given = {name: value for name, value in vars(row).items() if name in table.c}
+            session.connection().execute(insert(table).values(given).inline())
 
 
 @event.listens_for(ScopedSession, "before_flush")

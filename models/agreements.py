@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, Personal, Published, TenantOwned
+from models.base import AppendOnly, Base, Personal, Published, TenantOwned, impersonal
 from models.identity import EndUser
 from models.tenancy import Tenant
 
@@ -40,8 +40,8 @@ class AgreementConsent(AppendOnly, Personal, TenantOwned, Base):
     )
 
     agreement_id: Mapped[int] = mapped_column(ForeignKey("agreement.id"))
-    document: Mapped[str]
-    version: Mapped[str]
+    document: Mapped[str] = mapped_column(info=impersonal("What was signed must be kept."))
+    version: Mapped[str] = mapped_column(info=impersonal("What was signed must be kept."))
     signed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     agreement: Mapped[Agreement] = relationship(lazy="raise")

@@ -59,6 +59,24 @@ class Base(DeclarativeBase):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
 
 
+ERASED = "erased"
+IMPERSONAL = "impersonal"
+UNTOLD = "untold"
+
+
+def personal(erased: Any = None, *, secret: bool = False) -> dict[str, Any]:
+    """Declares that a column of a person's row holds personal data, and what stands there once it has been erased.
+
+    What is ``secret`` is told to nobody, the person included.
+    """
+    return {ERASED: erased, UNTOLD: True} if secret else {ERASED: erased}
+
+
+def impersonal(because: str) -> dict[str, Any]:
+    """Declares that a text in a person's row tells nothing of the person, or must be kept with its key; and why."""
+    return {IMPERSONAL: because}
+
+
 class Timestamped:
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
@@ -71,7 +89,7 @@ class TenantOwned:
     __constraints__: ClassVar[tuple[Any, ...]] = ()
 
     tenant_id: Mapped[int] = mapped_column(BigInteger)
-    tenant_path: Mapped[str] = mapped_column(PATH)
+    tenant_path: Mapped[str] = mapped_column(PATH, info=impersonal("The place of the tenant."))
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Any, ...]:
@@ -99,7 +117,11 @@ class Widespread(TenantOwned):
     """Mass data: also carries the level-1 branch of its tenant, so that a page for a caller just below the
     platform is one index scan in sort order."""
 
-    tenant_branch: Mapped[str] = mapped_column(PATH, Computed(f"left(tenant_path, {BRANCH_LENGTH})", persisted=True))
+    tenant_branch: Mapped[str] = mapped_column(
+        PATH,
+        Computed(f"left(tenant_path, {BRANCH_LENGTH})", persisted=True),
+        info=impersonal("The place of the tenant."),
+    )
 
 
 class Published(TenantOwned):
@@ -115,7 +137,12 @@ class Personal:
 
 
 class AppendOnly:
-    """History: the application may insert and read, never change or remove."""
+    """History: the application may insert and read, never change or remove; personal data in it can be erased."""
+
+
+class Entrusted:
+    """What a caller leaves with the system: whoever may write for the owner writes it, an end user for the tenant
+    that serves the person, and only the platform's own work reads it."""
 
 
 class LogEntry(AppendOnly, TenantOwned):

@@ -12,8 +12,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, INET, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import LargeBinary, Text
 
-from models.base import Base, LogEntry, Partitioned, Personal, TenantOwned, Timestamped, stored_enum
-from models.tenancy import Tenant
+from models.base import (
+    Base,
+    LogEntry,
+    Partitioned,
+    Personal,
+    TenantOwned,
+    Timestamped,
+    impersonal,
+    personal,
+    stored_enum,
+)
+from models.tenancy import Language, Tenant
 
 if TYPE_CHECKING:
     from models.permissions import PermissionTemplate
@@ -43,6 +53,16 @@ class LoginOutcome(enum.Enum):
     WRONG_DOOR = "WRONG_DOOR"
     WRONG_ADDRESS = "WRONG_ADDRESS"
     SECOND_FACTOR = "SECOND_FACTOR"
+
+
+class EmailCodePurpose(enum.Enum):
+    """What an end user asks for a code by mail for."""
+
+    REGISTRATION = "REGISTRATION"
+    LOGIN = "LOGIN"
+    PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105 - what a code is for
+    CONFIRMATION = "CONFIRMATION"
+    CLOSURE = "CLOSURE"
 
 
 class DataScope(enum.Enum):
@@ -104,6 +124,7 @@ class StaffAccount(Timestamped, TenantOwned, Base):
     second_factor_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     second_factor_at: Mapped[datetime | None]
     second_factor_step: Mapped[int | None]
+    language: Mapped[Language | None] = mapped_column(stored_enum(Language))
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     department: Mapped[Department | None] = relationship(lazy="raise")
@@ -166,28 +187,40 @@ class RoleAssignment(TenantOwned, Base):
 
 class EndUser(Timestamped, TenantOwned, Base):
     """A person whom one tenant serves: known by phone, by WeChat openid (S0-40), or by an account name and a
-    password (S1-74). An account name is one person's within its tenant."""
+    password (S1-74). An account name is one person's within its tenant; so is a mail address once the
+    person has shown to read what is sent there. From ``erased_at`` on nobody is behind the row: its key stays for
+    what must be kept."""
 
     __tablename__ = "end_user"
     __constraints__ = (
         UniqueConstraint("tenant_id", "phone"),
         UniqueConstraint("wechat_app_id", "wechat_openid"),
         Index("uq_end_user_login", "tenant_id", text("lower(login)"), unique=True),
+        Index(
+            "uq_end_user_email",
+            "tenant_id",
+            text("lower(email)"),
+            unique=True,
+            postgresql_where=text("email_verified_at IS NOT NULL"),
+        ),
     )
 
-    name: Mapped[str | None]
-    phone: Mapped[str | None]
-    email: Mapped[str | None]
-    login: Mapped[str | None]
-    password_hash: Mapped[str | None]
+    name: Mapped[str | None] = mapped_column(info=personal())
+    phone: Mapped[str | None] = mapped_column(info=personal())
+    email: Mapped[str | None] = mapped_column(info=personal())
+    email_verified_at: Mapped[datetime | None] = mapped_column(info=personal())
+    login: Mapped[str | None] = mapped_column(info=personal())
+    password_hash: Mapped[str | None] = mapped_column(info=personal(secret=True))
     failed_logins: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     locked_until: Mapped[datetime | None]
     password_changed_at: Mapped[datetime | None]
     last_login_at: Mapped[datetime | None]
-    wechat_app_id: Mapped[str | None]
-    wechat_openid: Mapped[str | None]
-    wechat_unionid: Mapped[str | None]
+    wechat_app_id: Mapped[str | None] = mapped_column(info=impersonal("It names the mini-program."))
+    wechat_openid: Mapped[str | None] = mapped_column(info=personal())
+    wechat_unionid: Mapped[str | None] = mapped_column(info=personal())
+    language: Mapped[Language | None] = mapped_column(stored_enum(Language))
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
+    erased_at: Mapped[datetime | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 
@@ -271,16 +304,16 @@ class LoginSession(Personal, TenantOwned, Base):
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
     real_account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id", ondelete="CASCADE"), index=True)
     real_session_key: Mapped[uuid.UUID | None] = mapped_column(UUID)
-    reason: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(info=impersonal("Why the platform's staff acted as an account."))
     may_write: Mapped[bool | None]
-    door: Mapped[str]
-    refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    door: Mapped[str] = mapped_column(info=impersonal("One of the installation's doors."))
+    refresh_hash: Mapped[bytes] = mapped_column(LargeBinary, info=personal(b""))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     refreshed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
-    ip: Mapped[str | None] = mapped_column(INET)
-    user_agent: Mapped[str | None]
+    ip: Mapped[str | None] = mapped_column(INET, info=personal())
+    user_agent: Mapped[str | None] = mapped_column(info=personal())
 
     account: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys="LoginSession.account_id")
     end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="LoginSession.end_user_id")
@@ -295,15 +328,15 @@ class LoginRecord(Personal, Partitioned, LogEntry, Base):
     __retention__ = "logs.loginMonths"
     __constraints__ = (Index("ix_login_record_account_id_at", "account_id", "at"),)
 
-    login: Mapped[str]
+    login: Mapped[str] = mapped_column(info=personal(""))
     account_id: Mapped[int | None]
     real_account_id: Mapped[int | None]
-    reason: Mapped[str | None]
-    door: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(info=impersonal("Why the platform's staff acted as an account."))
+    door: Mapped[str] = mapped_column(info=impersonal("One of the installation's doors."))
     method: Mapped[LoginMethod] = mapped_column(stored_enum(LoginMethod))
     outcome: Mapped[LoginOutcome] = mapped_column(stored_enum(LoginOutcome))
-    ip: Mapped[str | None]
-    user_agent: Mapped[str | None]
+    ip: Mapped[str | None] = mapped_column(info=personal())
+    user_agent: Mapped[str | None] = mapped_column(info=personal())
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     account: Mapped[StaffAccount | None] = relationship(

@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, SmallInteger, UniqueConst
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base, TenantOwned, Timestamped, stored_enum
+from models.base import Base, Personal, TenantOwned, Timestamped, impersonal, personal, stored_enum
 from models.identity import StaffAccount
 from models.tenancy import Language, Tenant
 
@@ -50,7 +50,7 @@ class NotificationTemplate(Timestamped, TenantOwned, Base):
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
 
 
-class Notification(Timestamped, TenantOwned, Base):
+class Notification(Personal, Timestamped, TenantOwned, Base):
     """One message to one recipient over one channel, and what became of it (S0-35).
 
     It belongs to the recipient's tenant. Parameters that are secret, such as codes, are kept encrypted until the
@@ -67,20 +67,20 @@ class Notification(Timestamped, TenantOwned, Base):
         Index("ix_notification_queued", "next_attempt_at", postgresql_where=text("state = 'QUEUED'")),
     )
 
-    kind: Mapped[str]
+    kind: Mapped[str] = mapped_column(info=impersonal("What the message is about."))
     channel: Mapped[NotificationChannel] = mapped_column(stored_enum(NotificationChannel, "channel"))
     language: Mapped[Language] = mapped_column(stored_enum(Language))
-    address: Mapped[str | None]
+    address: Mapped[str | None] = mapped_column(info=personal())
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    secrets_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB, info=personal({}))
+    secrets_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary, info=personal())
     state: Mapped[NotificationState] = mapped_column(stored_enum(NotificationState, "state"))
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
     next_attempt_at: Mapped[datetime]
-    last_error: Mapped[str | None]
-    dedupe_key: Mapped[str | None]
-    subject: Mapped[str | None]
-    body: Mapped[str | None]
+    last_error: Mapped[str | None] = mapped_column(info=personal())
+    dedupe_key: Mapped[str | None] = mapped_column(info=personal())
+    subject: Mapped[str | None] = mapped_column(info=personal())
+    body: Mapped[str | None] = mapped_column(info=personal())
     sent_at: Mapped[datetime | None]
     read_at: Mapped[datetime | None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Base, Published, TenantOwned, Timestamped, stored_enum
@@ -30,7 +31,10 @@ class PermissionTemplate(Timestamped, Published, Base):
 
 
 class MenuItem(Timestamped, Published, Base):
-    """A directory, a page or a button of a template (S1-29)."""
+    """A directory, a page or a button of a template (S1-29).
+
+    ``variants``: which variant of the page a company of a kind (the name of a ``TenantKind``) draws (S4-76).
+    """
 
     __tablename__ = "menu_item"
     __constraints__ = (
@@ -48,6 +52,7 @@ class MenuItem(Timestamped, Published, Base):
     component: Mapped[str | None]
     icon: Mapped[str | None]
     module: Mapped[str | None]
+    variants: Mapped[dict[str, str]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
     visible: Mapped[bool] = mapped_column(default=True)
     status: Mapped[AccountStatus] = mapped_column(stored_enum(AccountStatus), default=AccountStatus.ACTIVE)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, Personal, TenantOwned, Timestamped, Widespread, stored_enum
+from models.base import AppendOnly, Base, Personal, TenantOwned, Timestamped, Widespread, impersonal, stored_enum
 from models.catalog import Carrier, DataPackage, Outlet, Supplier
 from models.identity import EndUser
 from models.tenancy import Tenant
@@ -59,20 +59,22 @@ class SimCard(Timestamped, Personal, Widespread, Base):
         Index("ix_sim_card_activated_at_id", "activated_at", "id"),
     )
 
-    iccid: Mapped[str] = mapped_column(unique=True)
-    display_iccid: Mapped[str] = mapped_column(Computed(DISPLAY_ICCID, persisted=True), unique=True)
-    imsi: Mapped[str | None] = mapped_column(unique=True)
-    msisdn: Mapped[str | None] = mapped_column(index=True)
+    iccid: Mapped[str] = mapped_column(unique=True, info=impersonal("The card's, whoever uses it."))
+    display_iccid: Mapped[str] = mapped_column(
+        Computed(DISPLAY_ICCID, persisted=True), unique=True, info=impersonal("The card's, whoever uses it.")
+    )
+    imsi: Mapped[str | None] = mapped_column(unique=True, info=impersonal("The card's, whoever uses it."))
+    msisdn: Mapped[str | None] = mapped_column(index=True, info=impersonal("The card's, whoever uses it."))
     carrier: Mapped[Carrier] = mapped_column(stored_enum(Carrier))
     sim_type: Mapped[SimType] = mapped_column(stored_enum(SimType))
     entry_mode: Mapped[SimEntryMode] = mapped_column(stored_enum(SimEntryMode))
     status: Mapped[SimStatus] = mapped_column(stored_enum(SimStatus), default=SimStatus.STOCK)
-    apn: Mapped[str | None]
+    apn: Mapped[str | None] = mapped_column(info=impersonal("The card's, whoever uses it."))
     supplier_id: Mapped[int] = mapped_column(ForeignKey("supplier.id"), index=True)
     package_id: Mapped[int | None] = mapped_column(ForeignKey("data_package.id"), index=True)
     outlet_id: Mapped[int | None] = mapped_column(ForeignKey("outlet.id"), index=True)
     activated_at: Mapped[datetime | None]
-    remark: Mapped[str | None]
+    remark: Mapped[str | None] = mapped_column(info=impersonal("Its holder's word on the card."))
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     supplier: Mapped[Supplier] = relationship(lazy="raise")

@@ -14,20 +14,18 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from models.base import (
     AppendOnly,
     Base,
+    Entrusted,
     LogEntry,
     Partitioned,
     Personal,
     TenantOwned,
     Timestamped,
+    impersonal,
+    personal,
     stored_enum,
 )
-from models.identity import (
-    ApiKey,
-    StaffAccount,
-)
-from models.tenancy import (
-    Tenant,
-)
+from models.identity import ApiKey, StaffAccount
+from models.tenancy import Tenant
 
 
 class TaskKind(enum.Enum):
@@ -153,19 +151,21 @@ class OperationRecord(Personal, Partitioned, LogEntry, Base):
         Index("ix_operation_record_mutation_at", "mutation", "at"),
     )
 
-    request_id: Mapped[str]
-    door: Mapped[str]
+    request_id: Mapped[str] = mapped_column(info=impersonal("One request's name."))
+    door: Mapped[str] = mapped_column(info=impersonal("One of the installation's doors."))
     account_id: Mapped[int | None]
     real_account_id: Mapped[int | None]
-    reason: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(info=impersonal("Why the platform's staff acted as an account."))
     api_key_id: Mapped[int | None]
-    mutation: Mapped[str]
-    arguments: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, default=list, server_default=text("'[]'"))
+    mutation: Mapped[str] = mapped_column(info=impersonal("One of the graph's mutations."))
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSONB, info=personal({}))
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(
+        JSONB, default=list, server_default=text("'[]'"), info=personal([])
+    )
     changes_cut: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    outcome: Mapped[str]
+    outcome: Mapped[str] = mapped_column(info=impersonal("A code."))
     duration_ms: Mapped[int]
-    ip: Mapped[str | None]
+    ip: Mapped[str | None] = mapped_column(info=personal())
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     account: Mapped[StaffAccount | None] = relationship(
@@ -176,7 +176,7 @@ class OperationRecord(Personal, Partitioned, LogEntry, Base):
     )
 
 
-class OutboxEvent(TenantOwned, Base):
+class OutboxEvent(Entrusted, TenantOwned, Base):
     """What must happen later, written with the change that causes it, relayed by the worker."""
 
     __tablename__ = "outbox_event"
@@ -189,15 +189,15 @@ class OutboxEvent(TenantOwned, Base):
     sent_at: Mapped[datetime | None]
 
 
-class IdempotentResult(TenantOwned, Base):
+class IdempotentResult(Personal, TenantOwned, Base):
     """The first result of a mutation that may be repeated: a repeat by the same caller returns it."""
 
     __tablename__ = "idempotent_result"
     __constraints__ = (UniqueConstraint("caller", "mutation", "idempotency_key"),)
 
-    caller: Mapped[str]
-    mutation: Mapped[str]
-    idempotency_key: Mapped[str]
-    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    caller: Mapped[str] = mapped_column(info=impersonal("The caller's kind and key."))
+    mutation: Mapped[str] = mapped_column(info=impersonal("One of the graph's mutations."))
+    idempotency_key: Mapped[str] = mapped_column(info=impersonal("A program's name for its request."))
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary, info=personal(b""))
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True), info=personal())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

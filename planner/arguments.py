@@ -100,7 +100,7 @@ class Arguments:
                 items = value.values if isinstance(value, ListValueNode) else (value,)
                 return [self.tree(item, inner) for item in items]
             if isinstance(value, ListValueNode) and any(isinstance(v, VariableNode) for v in value.values):
-                raise bad_input("A list in a filter is a variable or constant as a whole.")
+                raise bad_input("FILTER_LIST")
         return Const(self.now(value, kind))
 
     def walk(self, value: Any, at: Variable, kind: GraphQLInputType) -> Tree:

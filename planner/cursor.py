@@ -40,7 +40,7 @@ def decode_cursor(text: str, tag: str, values: int) -> tuple[int, list[str | Non
         raise _malformed()
     found = sort_values(text)
     if place[:TAG] != tag or len(found) != values or bool(dot) != bool(values):
-        raise bad_input("The cursor belongs to another list or another order.")
+        raise bad_input("CURSOR_OF_ANOTHER")
     return key, found
 
 
@@ -59,4 +59,4 @@ def sort_values(text: str) -> list[str | None]:
 
 
 def _malformed() -> Exception:
-    return bad_input("The cursor is malformed.")
+    return bad_input("CURSOR_MALFORMED")

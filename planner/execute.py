@@ -99,7 +99,7 @@ class Execution:
                 rows = await connection.fetch(level.sql, arguments)
             except asyncpg.DataError as error:
                 # the text inside a forged cursor, or a number beyond the column's range
-                raise bad_input(f"A value is not what the field holds: {error}") from None
+                raise bad_input("VALUE_UNFIT", error=error) from None
             groups[level.number] = _grouped(level, rows)
             if level.look_ahead is not None:
                 self.state.more[level.number] = _trimmed(level, groups[level.number], level.look_ahead)

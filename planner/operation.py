@@ -219,20 +219,19 @@ class Document:
     text: str
     sha256: str
     operations: dict[str | None, Operation]
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[GraphRefusal] = field(default_factory=list)
 
     def operation(self, name: str | None) -> Operation:
         if self.errors:
             raise GraphRefusals(
-                [GraphRefusal(e["extensions"]["code"], e["message"], locations=e.get("locations")) for e in self.errors]
+                [GraphRefusal(one.code, one.text, locations=one.locations, **one.params) for one in self.errors]
             )
         if name is None and len(self.operations) == 1:
             return next(iter(self.operations.values()))
         found = self.operations.get(name)
         if found is None:
             raise GraphRefusal(
-                "OPERATION_RESOLUTION_FAILURE",
-                f"The document has no operation named {name!r}." if name else "Name the operation to run.",
+                "OPERATION_RESOLUTION_FAILURE", "NO_SUCH_OPERATION" if name else "NAME_THE_OPERATION", name=repr(name)
             )
         return found
 
@@ -268,13 +267,13 @@ class Documents:
     def _read(self, text: str) -> Document:
         if len(text) > self._limits.max_characters:
             return Document(
-                text, "", {}, [_limit(f"The document has more than {self._limits.max_characters} characters.")]
+                text, "", {}, [GraphRefusal("LIMIT_EXCEEDED", "DOCUMENT_TOO_LONG", limit=self._limits.max_characters)]
             )
         digest = hashlib.sha256(text.encode()).hexdigest()
         try:
             return self._parsed(text, digest)
         except RecursionError:
-            return Document(text, digest, {}, [_limit("The document is nested too deeply to be read.")])
+            return Document(text, digest, {}, [GraphRefusal("LIMIT_EXCEEDED", "DOCUMENT_TOO_NESTED")])
 
     def _parsed(self, text: str, digest: str) -> Document:
         try:
@@ -294,7 +293,7 @@ class Documents:
         }
         return Document(text, digest, operations)
 
-    def _too_much(self, node: DocumentNode) -> dict[str, Any] | None:
+    def _too_much(self, node: DocumentNode) -> GraphRefusal | None:
         """Depth and aliases, judged before validation, whose own cost grows with them."""
         fragments = {d.name.value: d for d in node.definitions if isinstance(d, FragmentDefinitionNode)}
         aliases = 0
@@ -306,14 +305,14 @@ class Documents:
 
         visit(node, Aliases())
         if aliases > self._limits.max_aliases:
-            return _limit(f"The document has {aliases} aliases; at most {self._limits.max_aliases} are allowed.")
+            return GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_ALIASES", aliases=aliases, limit=self._limits.max_aliases)
         depths = _Depths(fragments, self._limits.max_depth)
         try:
             for definition in node.definitions:
                 if isinstance(definition, OperationDefinitionNode):
                     depths.of(definition.selection_set)
         except _TooDeepError:
-            return _limit(f"The document is more than {self._limits.max_depth} levels deep.")
+            return GraphRefusal("LIMIT_EXCEEDED", "DOCUMENT_TOO_DEEP", limit=self._limits.max_depth)
         return None
 
 
@@ -355,12 +354,7 @@ class _Depths:
         return self._known[name]
 
 
-def _limit(message: str) -> dict[str, Any]:
-    return {"message": message, "extensions": {"code": "LIMIT_EXCEEDED"}}
-
-
-def _formatted(error: GraphQLError, code: str) -> dict[str, Any]:
-    formatted: dict[str, Any] = {"message": error.message, "extensions": {"code": code}}
-    if error.locations:
-        formatted["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
-    return formatted
+def _formatted(error: GraphQLError, code: str) -> GraphRefusal:
+    """graphql-core's own text stays English."""
+    places = [{"line": at.line, "column": at.column} for at in error.locations or ()]
+    return GraphRefusal(code, error.message, locations=places)

@@ -82,7 +82,7 @@ class Page:
             return [true()]
         tag, count = self.tag, len(self.order)
         if len(self.cursor_nulls) != count:
-            raise bad_input("The cursor belongs to another list or another order.")
+            raise bad_input("CURSOR_OF_ANOTHER")
         held = parameters.cursor(self.cursor, lambda text: decode_cursor(text, tag, count))
         key_falls = self.key_descending != self.backward
         key = parameters.cursor_key(held)

@@ -151,7 +151,7 @@ def _walled(sql: str, parameters: int) -> str:
 def listed(values: Sequence[Any]) -> Sequence[Any]:
     """A list to be compared with; BAD_USER_INPUT where it is so long that it would be an import."""
     if len(values) > MAX_LISTED:
-        raise bad_input(f"A list may hold {MAX_LISTED} values.")
+        raise bad_input("LIST_TOO_LONG", limit=MAX_LISTED)
     return values
 
 

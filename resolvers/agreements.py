@@ -36,7 +36,7 @@ async def agreements_to_sign(ctx: Context, tenant: strawberry.ID) -> list[Agreem
     """What somebody must sign to become an end user of a tenant (S1-72)."""
     found = decode_id(tenant)
     if found is None or found[0] != "ten":
-        raise bad_input(f"{tenant[:40]!r} is not a tenant's id.")
+        raise bad_input("WRONG_ID", value=repr(tenant[:40]), type="Tenant")
     return [
         AgreementText(document=one.document, version=one.version, title=one.title, text=one.text)
         for one in await agreements.to_sign(ctx.runtime, found[1])

@@ -172,7 +172,8 @@ class _Repeat:
             insert(table)
             .values(
                 tenant_id=principal.tenant_id,
-                tenant_path=principal.path,
+                tenant_path=principal.path or principal.home,
+                end_user_id=principal.end_user_id,
                 caller=principal.caller,
                 mutation=self.name,
                 idempotency_key=self.key,
@@ -252,5 +253,5 @@ def node_key(text: str) -> Key | FieldFailure:
     found = decode_id(text)
     entity = registry.by_prefix.get(found[0]) if found else None
     if found is None or entity is None:
-        return FieldFailure("BAD_USER_INPUT", f"{text[:40]!r} is not an id.")
+        return FieldFailure("BAD_USER_INPUT", "NOT_AN_ID", value=repr(text[:40]))
     return Key(entity.name, found[1])

@@ -15,16 +15,19 @@ from resolvers.identity import session_payload
 from schema.agreements import RegisterEndUserInput
 from schema.identity import (
     DonePayload,
+    EmailLoginInput,
     EndUserLoginInput,
     EndUserPayload,
     LoginApp,
     LoginAppPayload,
+    ResetEndUserPasswordInput,
+    SendEmailCodeInput,
     SessionPayload,
     SetLoginAppInput,
     UpdateMyProfileInput,
     WechatLoginInput,
 )
-from services import end_users, identity
+from services import email_codes, end_users, identity, subscriber_accounts
 from services import login_apps as apps
 
 
@@ -54,8 +57,55 @@ async def end_user_login(ctx: Context, input: EndUserLoginInput) -> SessionPaylo
 
 
 @mutation(public=True)
+async def send_email_code(ctx: Context, input: SendEmailCodeInput) -> DonePayload:
+    """Mails a code to the address, if it is somebody's whom the code is for; the answer does not tell (S1-73)."""
+    await email_codes.request(
+        ctx.runtime,
+        ctx.door,
+        ctx.origin,
+        tenant_id=key_of(input.tenant, "ten", "tenant"),
+        email=input.email,
+        purpose=input.purpose,
+        language=ctx.principal.language,
+    )
+    await ctx.nudge()
+    return DonePayload(done=True, errors=[])
+
+
+@mutation(public=True)
+async def end_user_email_login(ctx: Context, input: EmailLoginInput) -> SessionPayload:
+    """Logs an end user in by a code from the mail (S1-73)."""
+    return session_payload(
+        await subscriber_accounts.log_in(
+            ctx.runtime,
+            ctx.door,
+            ctx.origin,
+            tenant_id=key_of(input.tenant, "ten", "tenant"),
+            email=input.email,
+            verification_code=input.verification_code,
+        )
+    )
+
+
+@mutation(public=True)
+async def reset_end_user_password(ctx: Context, input: ResetEndUserPasswordInput) -> DonePayload:
+    """A new password for a code from the mail; all sessions of the person end (S1-73, S1-75)."""
+    await subscriber_accounts.reset_password(
+        ctx.runtime,
+        ctx.door,
+        ctx.origin,
+        tenant_id=key_of(input.tenant, "ten", "tenant"),
+        email=input.email,
+        verification_code=input.verification_code,
+        new=input.new,
+    )
+    await ctx.nudge()
+    return DonePayload(done=True, errors=[])
+
+
+@mutation(public=True)
 async def register_end_user(ctx: Context, input: RegisterEndUserInput) -> SessionPayload:
-    """A new end user, logged in, who has signed all that is in force (S1-72, S1-74)."""
+    """A new end user, logged in, who has signed all that is in force (S1-72, S1-73, S1-74)."""
     return session_payload(
         await end_users.register(
             ctx.runtime,
@@ -67,6 +117,7 @@ async def register_end_user(ctx: Context, input: RegisterEndUserInput) -> Sessio
             email=input.email,
             name=input.name,
             signatures=signatures(input.agreements),
+            verification_code=input.verification_code,
         )
     )
 
@@ -84,6 +135,13 @@ async def update_my_profile(ctx: Context, input: UpdateMyProfileInput) -> EndUse
     """Changes the calling end user's own profile (S1-85)."""
     changed = await end_users.update_profile(ctx.now, given(input))
     return EndUserPayload(end_user=refer(changed.id), errors=[])
+
+
+@mutation
+async def confirm_my_email(ctx: Context, verification_code: str) -> EndUserPayload:
+    """The calling end user's mail address as one that the person reads, by a code from the mail (S1-73)."""
+    confirmed = await subscriber_accounts.confirm_email(ctx.now, verification_code)
+    return EndUserPayload(end_user=refer(confirmed.id), errors=[])
 
 
 @mutation

@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 import models.identity as stored
 from authz.principal import PrincipalKind
 from models.identity import AccountStatus
-from models.tenancy import TenantKind
+from models.tenancy import Language, TenantKind
 from planner.errors import bad_input
 from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query
@@ -45,7 +45,7 @@ from schema.identity import (
 )
 from services import api_keys as partners_keys
 from services import end_users as people
-from services import identity, impersonation
+from services import identity, impersonation, languages
 
 
 @query(Viewer)
@@ -89,7 +89,7 @@ async def node(ctx: Context, id: strawberry.ID) -> Any:
 async def nodes(ctx: Context, ids: list[strawberry.ID]) -> Any:
     """Several by their global ids, in their order; at most a hundred."""
     if len(ids) > 100:
-        raise bad_input("At most 100 ids are allowed at once.")
+        raise bad_input("TOO_MANY", limit=100)
     return [node_key(id) for id in ids]
 
 
@@ -170,6 +170,14 @@ async def change_password(ctx: Context, input: ChangePasswordInput) -> DonePaylo
     """Changes the caller's password; its other sessions end (S1-32, S1-86)."""
     change = people.change_password if ctx.principal.kind is PrincipalKind.END_USER else identity.change_password
     await change(ctx.now, input.current, input.new)
+    return DonePayload(done=True, errors=[])
+
+
+@mutation
+async def set_my_language(ctx: Context, language: Language | None = None) -> DonePayload:
+    """The language that the caller wants to be answered and written to in, whatever requests ask for; left out: as
+    each request asks for."""
+    await languages.choose(ctx.now, language)
     return DonePayload(done=True, errors=[])
 
 

@@ -49,7 +49,10 @@ class OperationLog:
             return
         await session.flush()
         principal = self._context.principal
-        changes = await shown_changes(session, self._changes)
+        work = self._context.work
+        # what has been erased must not live on as what it was before
+        erased = work is not None and work.person_erased
+        changes = [] if erased else await shown_changes(session, self._changes)
         assert principal.tenant_id is not None
         session.add(
             self._line(principal.tenant_id, SUCCEEDED, changes=changes, changes_cut=self._changes.cut),
@@ -85,6 +88,6 @@ class OperationLog:
             arguments=shown_arguments(self._arguments),
             outcome=outcome,
             duration_ms=int((time.monotonic() - self._started) * 1000),
-            ip=context.origin.ip,
+            ip=None if context.work is not None and context.work.person_erased else context.origin.ip,
             **more,
         )

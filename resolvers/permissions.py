@@ -72,7 +72,7 @@ async def role_permissions(ctx: Context, role: strawberry.ID) -> list[RolePermis
         async with reading(ctx) as session:
             found = await shown.tickable(session, ctx.runtime, ctx.principal, key)
     except Refusal as refusal:
-        return FieldFailure(refusal.code, refusal.message(ctx.principal.language))
+        return FieldFailure(refusal.code, refusal.code, **refusal.params)
     return [RolePermission(menu=refer(each.menu_id), granted=each.granted, grantable=each.grantable) for each in found]
 
 

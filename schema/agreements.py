@@ -74,13 +74,17 @@ class SignAgreementsInput:
 
 @input_type
 class RegisterEndUserInput:
-    """A new end user of a tenant, with consent to all that is in force there (S1-72, S1-74)."""
+    """A new end user of a tenant, with consent to all that is in force there (S1-72, S1-74).
+
+    ``verificationCode``: sent to ``email`` (S1-73); without it only where this installation takes people in so.
+    """
 
     tenant: strawberry.ID
     account: str
     password: str
     email: str
     name: str | None = None
+    verification_code: str | None = None
     agreements: list[SignatureInput]
 
 

@@ -13,6 +13,7 @@ import models.identity as stored
 from models.identity import (
     AccountStatus,
     ApiKeyStatus,
+    EmailCodePurpose,
     LoginMethod,
     LoginOutcome,
     LoginProvider,
@@ -20,6 +21,7 @@ from models.identity import (
 from models.permissions import (
     StaffPosition as StoredStaffPosition,
 )
+from models.tenancy import Language
 from planner.mapping import (
     Connection,
     Node,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 enum_type(AccountStatus, "Whether an account may be used.")
 enum_type(ApiKeyStatus, "Whether an API key may be used.")
+enum_type(EmailCodePurpose, "What an end user asks for a code by mail for.")
 enum_type(LoginMethod, "How somebody came in.")
 enum_type(LoginOutcome, "How a login ended.")
 enum_type(LoginProvider, "A third party through which people log in.")
@@ -85,6 +88,9 @@ class StaffAccount(Node):
     locked_until: datetime | None = column("Until when too many wrong passwords keep it out.")
     last_login_at: datetime | None
     second_factor_at: datetime | None = column("Since when a login needs a one-time code as well; null where none.")
+    language: Language | None = column(
+        "In which it wants to be answered and written to; null: as its requests ask for."
+    )
     created_at: datetime
     department: Department | None = to_one("Where it works.")
     tenant: Tenant | None = to_one("Whose staff it is.")
@@ -105,13 +111,17 @@ class LoginBinding(Node):
 
 @entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
 class EndUser(Node):
-    """A person whom a tenant serves; logs in by WeChat (S0-40), or by account name and password (S1-74)."""
+    """A person whom a tenant serves; logs in by WeChat (S0-40), by account name and password (S1-74), or by
+    a code from the mail (S1-73)."""
 
     name: str | None
     phone: str | None = column("Masked except for who may see it in full.", mask=masked_phone)
     email: str | None = column("Masked except for who may see it in full.", mask=masked_email)
+    email_verified_at: datetime | None = column("Since when it is known that the person reads what is sent there.")
     login: str | None = column("The account name, which is one person's within the tenant.")
     status: AccountStatus
+    language: Language | None = column("In which the person wants to be answered; null: as its requests ask for.")
+    erased_at: datetime | None = column("Since when nothing is known of the person any more.")
     created_at: datetime
     last_login_at: datetime | None
     tenant: Tenant | None = to_one("Who serves the person.")
@@ -289,6 +299,34 @@ class EndUserLoginInput:
     tenant: strawberry.ID
     account: str
     password: str
+
+
+@input_type
+class SendEmailCodeInput:
+    """For whom and for what a code is asked for: a mail address at the tenant that serves the person (S1-73)."""
+
+    tenant: strawberry.ID
+    email: str
+    purpose: EmailCodePurpose
+
+
+@input_type
+class EmailLoginInput:
+    """A mail address at the tenant that serves the person, and the code that was sent there (S1-73)."""
+
+    tenant: strawberry.ID
+    email: str
+    verification_code: str
+
+
+@input_type
+class ResetEndUserPasswordInput:
+    """A new password for who reads a mail address, by the code that was sent there (S1-75)."""
+
+    tenant: strawberry.ID
+    email: str
+    verification_code: str
+    new: str
 
 
 @input_type

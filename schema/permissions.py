@@ -8,7 +8,7 @@ import models.identity as stored_identity
 import models.permissions as stored
 from models.identity import AccountStatus, DataScope
 from models.permissions import MenuKind
-from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
+from planner.mapping import Connection, Node, column, entity, enum_type, input_type, live, to_many, to_one, value
 from schema.common import UserError
 from schema.identity import Department
 from schema.tenancy import Tenant
@@ -40,6 +40,11 @@ class MenuItem(Node):
     icon: str | None
     module: str | None = column("The module that it belongs to; it goes where the module is switched off.")
     visible: bool = column("Whether it stands in the menu; a hidden page can still be opened.")
+    variant: str | None = live(
+        "Which variant of the page the caller's company draws: what was chosen for the company's module, or else what "
+        "a company of its kind draws; null: the page as it is (S4-76).",
+        needs=("module", "variants"),
+    )
     status: AccountStatus
     parent: MenuItem | None = to_one("What it stands below.")
     template: PermissionTemplate | None = to_one("Whose menu it is.")

@@ -76,13 +76,15 @@ class Agent(Tenant):
 
 @input_type
 class TenantProfileInput:
-    """How to reach a tenant, and what it is called."""
+    """How to reach a tenant, and what it is called. Time zone, currency (ISO 4217, which stays) and language are its
+    parent's where they are left out."""
 
     name: str
     contact_name: str | None = None
     phone: str | None = None
     email: str | None = None
     time_zone: str | None = None
+    currency: str | None = None
     language: Language | None = None
     remark: str | None = None
 
@@ -125,6 +127,7 @@ class UpdateTenantInput:
     contact_name: str | None = None
     phone: str | None = None
     email: str | None = None
+    time_zone: str | None = None
     language: Language | None = None
     remark: str | None = None
 

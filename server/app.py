@@ -46,7 +46,8 @@ from server import graphiql
 from server.authentication import Authentication
 from server.doors import Door, load_doors
 from server.engine import Engine, refusals_of
-from server.http import GraphQLEndpoint, language_of
+from server.http import GraphQLEndpoint
+from server.languages import language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
 from services import logs, parameters
@@ -163,7 +164,7 @@ class _Sockets:
             else:
                 yield await engine.answer(asked, context)
         except (GraphRefusal, GraphRefusals) as error:
-            raise RequestRefused(refusals_of(error, "socket")) from None
+            raise RequestRefused(refusals_of(error, "socket", subject.language)) from None
 
 
 class _Subject:
@@ -186,8 +187,8 @@ class _Subject:
                 self.authorization, self.door, self.language, method="GET", path="", body=b"", address=self.ip
             )
         except GraphRefusal as refusal:
-            raise PermissionError(refusal.message) from None
-        self.expires_at = principal.expires_at
+            raise PermissionError(refusal.text) from None
+        self.expires_at, self.language = principal.expires_at, principal.language
         self.generation = generation
         return principal
 

@@ -23,8 +23,8 @@ KEPT_TOKENS = 20_000
 _PART = re.compile(r"(\w+)=([^,\s]+)")
 
 
-def unauthenticated(message: str = "Log in first.") -> GraphRefusal:
-    return GraphRefusal("UNAUTHENTICATED", message)
+def unauthenticated(text: str = "LOG_IN_FIRST") -> GraphRefusal:
+    return GraphRefusal("UNAUTHENTICATED", text)
 
 
 def string_to_sign(method: str, path: str, timestamp: str, nonce: str, body: bytes) -> bytes:
@@ -78,20 +78,20 @@ class Authentication:
             return await self._bearer(authorization, rest.strip(), door, language)
         if scheme == SCHEME:
             if body is None:
-                raise unauthenticated("Uploads cannot be signed.")
+                raise unauthenticated("UPLOADS_UNSIGNED")
             return await self._signed(dict(_PART.findall(rest)), door, language, method, path, body, address)
-        raise unauthenticated("This way to authenticate is not known here.")
+        raise unauthenticated("UNKNOWN_AUTHENTICATION")
 
     async def _bearer(self, authorization: str, token: str, door: Door, language: str) -> Principal:
         claims = read_access_token(self._runtime, token, door.name)
         if claims is None:
-            raise unauthenticated("The access token is not valid, or has expired.")
+            raise unauthenticated("TOKEN_INVALID")
         generation = self._access.generation
         principal = await self._access.principal_of_session(
             claims.session_key, claims.holder, door.name, claims.expires_at, door.rules.admission, language
         )
         if principal is None:
-            raise unauthenticated("The session has ended.")
+            raise unauthenticated("SESSION_OVER")
         if self._access.listening:
             if len(self._tokens) >= KEPT_TOKENS:
                 self._tokens.clear()
@@ -112,24 +112,24 @@ class Authentication:
             key, timestamp, nonce, signature = (parts[p] for p in ("Credential", "Timestamp", "Nonce", "Signature"))
             age = abs(time.time() - int(timestamp))
         except (KeyError, ValueError):
-            raise unauthenticated("A signed request names Credential, Timestamp, Nonce and Signature.") from None
+            raise unauthenticated("SIGNATURE_PARTS") from None
         if "API_KEY" not in door.rules.login_methods or age > REPLAY_SECONDS or not 8 <= len(nonce) <= 64:
-            raise unauthenticated("The signature is not valid.")
+            raise unauthenticated("SIGNATURE_INVALID")
         found = await self._access.principal_of_key(key, door.name, door.rules.admission, language)
         if found is None:
-            raise unauthenticated("The signature is not valid.")
+            raise unauthenticated("SIGNATURE_INVALID")
         valid = False
         for encrypted in found.secrets:
             secret = self._runtime.keys.decrypt(encrypted, api_key_binding(key))
             expected = sign(secret, method, path, timestamp, nonce, body)
             valid |= hmac.compare_digest(expected.encode(), signature.encode())
         if not valid:
-            raise unauthenticated("The signature is not valid.")
+            raise unauthenticated("SIGNATURE_INVALID")
         if found.networks and not within(address, found.networks):
             await came_from_elsewhere(self._runtime, found.principal, key, address)
-            raise unauthenticated("The signature is not valid.")
+            raise unauthenticated("SIGNATURE_INVALID")
         fresh = await self._runtime.redis.set(f"trellis:nonce:{key}:{nonce}", 1, nx=True, ex=2 * REPLAY_SECONDS)
         if not fresh:
-            raise unauthenticated("This request was already received.")
+            raise unauthenticated("REQUEST_REPEATED")
         await self._runtime.redis.hset("trellis:api-key-used", key, str(time.time()))
         return found.principal

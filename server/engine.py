@@ -25,14 +25,13 @@ from planner.registry import MutationRoot
 from resolvers.context import Context, run_mutation
 from resolvers.redaction import handles_secrets
 from server.doors import Door
-from services.messages import render
+from services.messages import saying
 from services.refusal import Refusal
 
 log = structlog.get_logger()
 
 KEPT_PLANS = 200
 KEPT_SCHEMAS = 64
-INTERNAL = "Something went wrong here. The request id helps to find it."
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ class Engine:
         variables = operation.coerce(request.variables)
         plan = self.plan(door, context.principal, operation, variables)
         if context.principal.impersonation is not None and operation.kind is OperationType.MUTATION:
-            _refuse_impersonator(plan, context.principal, context.principal.impersonation)
+            _refuse_impersonator(plan, context.principal.impersonation)
         if plan.introspection and context.principal.kind is PrincipalKind.ANONYMOUS:
-            raise GraphRefusal("UNAUTHENTICATED", "Log in to read the schema.")
+            raise GraphRefusal("UNAUTHENTICATED", "LOG_IN_FOR_SCHEMA")
         execution = Execution(plan, variables, context, context.reader)
         try:
             if operation.kind is OperationType.QUERY:
@@ -127,7 +126,7 @@ class Engine:
         return found
 
 
-def _refuse_impersonator(plan: Plan, principal: Principal, impersonation: Impersonation) -> None:
+def _refuse_impersonator(plan: Plan, impersonation: Impersonation) -> None:
     """Whoever acts as somebody else changes nothing without the right to write, and touches no secret with it."""
     refused = []
     for planned in plan.roots:
@@ -136,7 +135,7 @@ def _refuse_impersonator(plan: Plan, principal: Principal, impersonation: Impers
             continue
         code = "IMPERSONATION_KEEPS_SECRETS" if impersonation.may_write else "IMPERSONATION_READS_ONLY"
         if not impersonation.may_write or handles_secrets(root):
-            refused.append(GraphRefusal(code, render(code, principal.language, {}), path=planned.path))
+            refused.append(GraphRefusal(code, code, path=planned.path))
     if refused:
         raise GraphRefusals(refused)
 
@@ -148,20 +147,27 @@ def _response(data: Any, state: State, context: Context) -> dict[str, Any]:
 
 
 def _field_error(path: tuple[str | int, ...], error: Exception, context: Context) -> dict[str, Any]:
-    code = getattr(error, "code", None)
-    if isinstance(error, FieldFailure) or code is not None:
+    say = saying(context.principal.language)
+    if isinstance(error, FieldFailure):
+        return {"message": say(error.text, error.params), "path": list(path), "extensions": {"code": error.code}}
+    if isinstance(error, Refusal):
+        message = error.message(context.principal.language)
+        return {"message": message, "path": list(path), "extensions": {"code": error.code}}
+    if (code := getattr(error, "code", None)) is not None:
         return {"message": str(error), "path": list(path), "extensions": {"code": code}}
     log.error("a live field failed", path=path, request_id=context.origin.request_id, exc_info=error)
-    return {"message": INTERNAL, "path": list(path), "extensions": {"code": "INTERNAL"}}
+    return {"message": say("INTERNAL", {}), "path": list(path), "extensions": {"code": "INTERNAL"}}
 
 
-def refusals_of(error: Exception, request_id: str) -> list[dict[str, Any]]:
-    """Any failure of a whole operation as GraphQL errors; a bug is masked and logged under the request's id."""
+def refusals_of(error: Exception, request_id: str, language: str) -> list[dict[str, Any]]:
+    """Any failure of a whole operation as GraphQL errors in the caller's language; a bug is masked, and logged under
+    the request's id."""
+    say = saying(language)
     if isinstance(error, GraphRefusals):
-        return [refusal.formatted() for refusal in error.refusals]
+        return [refusal.formatted(say) for refusal in error.refusals]
     if isinstance(error, GraphRefusal):
-        return [error.formatted()]
+        return [error.formatted(say)]
     if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
-        return [GraphRefusal("TIMEOUT", "The operation took too long.").formatted()]
+        return [GraphRefusal("TIMEOUT", "TIMEOUT").formatted(say)]
     log.error("an operation failed", request_id=request_id, exc_info=error)
-    return [GraphRefusal("INTERNAL", INTERNAL, requestId=request_id).formatted()]
+    return [GraphRefusal("INTERNAL", "INTERNAL", extensions={"requestId": request_id}).formatted(say)]

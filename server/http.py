@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import getrandbits
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from server.authentication import Authentication, unauthenticated
 from server.deadlines import Deadlines
 from server.doors import Door
 from server.engine import Engine, Request, refusals_of
+from server.languages import language_of
 from services import logs
 from services.rates import Bucket
 from services.runtime import Origin, Runtime
@@ -71,7 +73,7 @@ class RateLimited(GraphRefusal):
     """The bucket is empty."""
 
     def __init__(self, bucket: Bucket) -> None:
-        super().__init__("RATE_LIMITED", "Too many requests; wait a moment.")
+        super().__init__("RATE_LIMITED", "RATE_LIMITED")
         self.bucket = bucket
 
 
@@ -113,6 +115,14 @@ def _bucket(buckets: dict[K, Bucket], key: K, per_minute: int, now: float) -> Bu
     return bucket
 
 
+@dataclass
+class _Caller:
+    """What an answer must know of who asked: the language, and what may still be asked; None for a visitor."""
+
+    language: str
+    budget: Bucket | None = None
+
+
 class GraphQLEndpoint:
     """``/{door}/graphql``: an ASGI application, since each layer in between would cost more than the work."""
 
@@ -139,21 +149,22 @@ class GraphQLEndpoint:
         door = self.engine.doors.get(door_name)
         media = _preferred(headers.get(b"accept", b""))
         status = 200
-        budget: list[Bucket] = []
+        caller = _Caller(language_of(headers))
         if door is None:
-            status, body = 404, _error_body([GraphRefusal("NOT_FOUND", "There is no such door.").formatted()])
+            missing = GraphRefusal("NOT_FOUND", "NO_SUCH_DOOR")
+            status, body = 404, _error_body(refusals_of(missing, request_id, caller.language))
         else:
             try:
                 if media is None:
-                    raise GraphRefusal("NOT_ACCEPTABLE", f"Answers come as {GRAPHQL_RESPONSE} or {JSON}.")
-                answer = await self._answer(door, scope, headers, receive, request_id, budget)
+                    raise GraphRefusal("NOT_ACCEPTABLE", "NOT_ACCEPTABLE", newer=GRAPHQL_RESPONSE, older=JSON)
+                answer = await self._answer(door, scope, headers, receive, request_id, caller)
                 body = orjson.dumps(answer)
                 if "errors" in answer and media == GRAPHQL_RESPONSE:
                     status = PARTIAL_SUCCESS
             except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it is answered
                 if isinstance(error, RateLimited):
-                    budget.append(error.bucket)
-                errors = refusals_of(error, request_id)
+                    caller.budget = error.bucket
+                errors = refusals_of(error, request_id, caller.language)
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
             finally:
@@ -170,8 +181,7 @@ class GraphQLEndpoint:
             sent.append((b"allow", b"GET, POST"))
         if status == 401:
             sent.append((b"www-authenticate", b"Bearer"))
-        if budget:
-            left = budget[0]
+        if (left := caller.budget) is not None:
             if status == 429:
                 sent.append((b"retry-after", b"%d" % left.next_in))
             sent += (
@@ -191,9 +201,9 @@ class GraphQLEndpoint:
         headers: Mapping[bytes, bytes],
         receive: Receive,
         request_id: str,
-        budget: list[Bucket],
+        caller: _Caller,
     ) -> dict[str, Any]:
-        """The answer to one request. What the caller may still ask is left in ``budget``, whatever happens."""
+        """The answer to one request. What became known of the caller is left in ``caller``, whatever happens."""
         method = scope["method"]
         form: FormData | None = None
         principal: Principal | None = None
@@ -204,23 +214,24 @@ class GraphQLEndpoint:
         elif method == "POST":
             if content_type == JSON:
                 body = await _read(receive, headers, door.limits.body_bytes)
-                payload = _object(body, "The body")
+                payload = _object(body, "body")
             elif content_type == "multipart/form-data":
                 principal = await self._uploader(door, scope, headers)
                 payload, form = await self._multipart(door, scope, receive, headers)
             else:
-                raise GraphRefusal("UNSUPPORTED_MEDIA_TYPE", f"Send {JSON}, or multipart/form-data for uploads.")
+                raise GraphRefusal("UNSUPPORTED_MEDIA_TYPE", "UNSUPPORTED_MEDIA_TYPE", kind=JSON)
         else:
-            raise GraphRefusal("METHOD_NOT_ALLOWED", "Use GET or POST.")
+            raise GraphRefusal("METHOD_NOT_ALLOWED", "METHOD_NOT_ALLOWED")
         try:
             if principal is None:
                 principal = await self._principal(door, scope, headers, body)
             logs.name_impersonator(principal)
+            caller.language = principal.language
             origin = _origin(scope, headers, request_id)
             known = principal.kind is not PrincipalKind.ANONYMOUS
             bucket = self.rates.take(door, principal, origin.ip)
             if known:
-                budget.append(bucket)
+                caller.budget = bucket
             request = await self.request(door, payload, method=method, remember=known)
             context = self.context(door, principal, origin, bucket if known else None)
             return await self.deadlines.within(door.limits.seconds, self.engine.answer(request, context))
@@ -267,17 +278,17 @@ class GraphQLEndpoint:
         """
         variables = payload.get("variables")
         if variables is not None and not isinstance(variables, dict):
-            raise bad_input("variables must be an object.")
+            raise bad_input("MUST_BE_OBJECT", name="variables")
         name = payload.get("operationName")
         if name is not None and not isinstance(name, str):
-            raise bad_input("operationName must be a string.")
+            raise bad_input("MUST_BE_STRING", name="operationName")
         text = await self._text(door, payload, remember=remember)
         document = self.engine.documents[door.name].get(text)
         operation = document.operation(name or None)
         if operation.kind is OperationType.SUBSCRIPTION and method in ("GET", "POST"):
-            raise bad_input("Subscriptions go over a WebSocket.")
+            raise bad_input("SUBSCRIPTION_NEEDS_SOCKET")
         if method == "GET" and operation.kind is not OperationType.QUERY:
-            raise GraphRefusal("METHOD_NOT_ALLOWED", "Mutations are sent with POST.")
+            raise GraphRefusal("METHOD_NOT_ALLOWED", "MUTATION_NEEDS_POST")
         return Request(document, operation, variables or {})
 
     async def _text(self, door: Door, payload: Mapping[str, Any], *, remember: bool) -> str:
@@ -285,31 +296,31 @@ class GraphQLEndpoint:
         digest = payload.get("id") or payload.get("documentId")
         extensions = payload.get("extensions")
         if extensions is not None and not isinstance(extensions, dict):
-            raise bad_input("extensions must be an object.")
+            raise bad_input("MUST_BE_OBJECT", name="extensions")
         persisted = extensions.get("persistedQuery") if extensions else None
         automatic = False
         if digest is None and isinstance(persisted, dict):
             digest, automatic = persisted.get("sha256Hash"), True
         if text is not None and not isinstance(text, str):
-            raise bad_input("query must be a string.")
+            raise bad_input("MUST_BE_STRING", name="query")
         if digest is None:
             if not text:
-                raise bad_input("query is missing.")
+                raise bad_input("QUERY_MISSING")
             if not door.ad_hoc and hashlib.sha256(text.encode()).hexdigest() not in door.operations:
-                raise GraphRefusal("FORBIDDEN", "This door runs its own operations only; send their sha256 as id.")
+                raise GraphRefusal("FORBIDDEN", "SHIPPED_OPERATIONS_ONLY")
             return text
         digest = digest.removeprefix("sha256:").lower() if isinstance(digest, str) else ""
         if len(digest) != 64:
-            raise bad_input("A persisted document is named by its sha256, in hexadecimal.")
+            raise bad_input("NOT_A_SHA256")
         shipped = door.operations.get(digest)
         if shipped is not None:
             return shipped
         key = f"trellis:document:{door.name}:{digest}"
         if text:
             if not (automatic and door.ad_hoc):
-                raise GraphRefusal("FORBIDDEN", "This door remembers no documents.")
+                raise GraphRefusal("FORBIDDEN", "NO_DOCUMENTS_KEPT")
             if hashlib.sha256(text.encode()).hexdigest() != digest:
-                raise bad_input("The sha256 is not that of the query.")
+                raise bad_input("SHA256_DIFFERS")
             self.engine.documents[door.name].get(text).operation(payload.get("operationName") or None)
             if remember:
                 await self.runtime.redis.set(key, text, ex=REMEMBERED_SECONDS)
@@ -349,13 +360,13 @@ class GraphQLEndpoint:
 def _placed(form: FormData) -> Mapping[str, Any]:
     operations, mapping = form.get("operations"), form.get("map")
     if not isinstance(operations, str) or not isinstance(mapping, str):
-        raise bad_input("A multipart request has the parts operations and map before its files.")
+        raise bad_input("MULTIPART_PARTS")
     payload = _object(operations.encode(), "operations")
     places = _object(mapping.encode(), "map")
     for name, paths in places.items():
         file = form.get(name)
         if not isinstance(file, UploadFile) or not isinstance(paths, list):
-            raise bad_input(f"map names the file {name[:40]!r}, which was not sent.")
+            raise bad_input("MULTIPART_FILE_MISSING", name=repr(name[:40]))
         for path in paths:
             _place(payload, str(path).split("."), file)
     return payload
@@ -372,23 +383,23 @@ def _place(payload: Any, path: list[str], file: UploadFile) -> None:
             raise KeyError(last)
         payload[last] = file
     except (KeyError, IndexError, ValueError, TypeError):
-        raise bad_input(f"map points at {'.'.join(path)[:80]!r}, which is not a null in operations.") from None
+        raise bad_input("MULTIPART_PLACE", place=repr(".".join(path)[:80])) from None
 
 
-def bad_request(message: str) -> GraphRefusal:
+def bad_request(text: str, **params: Any) -> GraphRefusal:
     """What was sent cannot even be read."""
-    return GraphRefusal("BAD_REQUEST", message)
+    return GraphRefusal("BAD_REQUEST", text, **params)
 
 
 def _object(text: bytes, name: str) -> dict[str, Any]:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise bad_request(f"{name} is not JSON.") from None
+        raise bad_request("NOT_JSON", name=name) from None
     if isinstance(found, list):
-        raise bad_input("Send one operation at a time, not a batch.")
+        raise bad_input("NO_BATCHES")
     if not isinstance(found, dict):
-        raise bad_input(f"{name} must be a JSON object.")
+        raise bad_input("MUST_BE_JSON_OBJECT", name=name)
     return found
 
 
@@ -396,7 +407,7 @@ def _from_query(query: bytes) -> Mapping[str, Any]:
     try:
         given = {k: v[-1] for k, v in parse_qs(query.decode(), max_num_fields=20).items()}
     except ValueError:
-        raise bad_request("The query string is malformed.") from None
+        raise bad_request("QUERY_STRING_MALFORMED") from None
     payload: dict[str, Any] = dict(given)
     for name in ("variables", "extensions"):
         if name in given:
@@ -443,7 +454,7 @@ def _check_length(headers: Mapping[bytes, bytes], limit: int) -> None:
 
 
 def _too_large(limit: int) -> GraphRefusal:
-    return GraphRefusal("PAYLOAD_TOO_LARGE", f"The body may have {limit} bytes.", limit=limit)
+    return GraphRefusal("PAYLOAD_TOO_LARGE", "BODY_TOO_LARGE", extensions={"limit": limit}, limit=limit)
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
@@ -451,11 +462,6 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
     if 8 <= len(given) <= 64 and given.replace("-", "").isalnum():
         return given
     return f"{getrandbits(64):016x}"
-
-
-def language_of(headers: Mapping[bytes, bytes]) -> str:
-    given = headers.get(b"accept-language", b"zh-CN").decode("latin-1").partition(",")[0].partition(";")[0].strip()
-    return "zh-CN" if given.lower().startswith("zh") or given in ("", "*") else "en"
 
 
 def _origin(scope: Scope, headers: Mapping[bytes, bytes], request_id: str) -> Origin:

@@ -93,8 +93,7 @@ async def create_data_package(work: Work, *, supplier_id: int, **values: Any) ->
     supplier = await _found(work, Supplier, supplier_id, "supplier")
     if supplier.carrier is not None and supplier.carrier is not values["carrier"]:
         raise Refusal("INVALID", "carrier")
-    if len(values["currency"]) != 3 or not values["currency"].isupper():
-        raise Refusal("INVALID", "currency")
+    validation.currency(values["currency"], "currency")
     _check_package(
         values["data_volume_mb"], {"channelPrice": values["channel_price"], "salePrice": values["sale_price"]}
     )

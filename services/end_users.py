@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -13,22 +13,22 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.access import END_USER
-from authz.principal import ROOT_PATH, system
+from authz.principal import system
 from authz.standing import in_business, served
 from gateways.http import GatewayError
 from gateways.wechat import CodeRefusedError, WechatIdentity, wechat
 from models.base import table_of
 from models.identity import (
     AccountStatus,
+    EmailCodePurpose,
     EndUser,
     LoginMethod,
     LoginOutcome,
     LoginProvider,
-    LoginRecord,
     LoginSession,
 )
 from models.tenancy import Tenant
-from services import agreements, identity, login_apps, validation
+from services import agreements, email_codes, identity, login_apps, logins, validation
 from services.agreements import Signature
 from services.conflicts import told_apart
 from services.identity import Tokens
@@ -38,52 +38,9 @@ from services.runtime import DoorRules, Origin, Runtime, Work
 log = structlog.get_logger()
 
 
-def _offered(door: DoorRules, method: LoginMethod) -> bool:
+def offered(door: DoorRules, method: LoginMethod) -> bool:
+    """Whether end users may log in at a door in a way."""
     return method.name in door.login_methods and END_USER in door.admission.roles
-
-
-def _recorded(
-    session: AsyncSession,
-    owner: Tenant | EndUser | None,
-    platform: int,
-    *,
-    login: str,
-    door: DoorRules,
-    method: LoginMethod,
-    outcome: LoginOutcome,
-    origin: Origin,
-) -> None:
-    """Writes a try to log in, of a person, at a tenant, or at nobody's."""
-    tenant_id, path = platform, ROOT_PATH
-    if isinstance(owner, EndUser):
-        tenant_id, path = owner.tenant_id, owner.tenant_path
-    elif owner is not None:
-        tenant_id, path = owner.id, owner.path
-    session.add(
-        LoginRecord(
-            tenant_id=tenant_id,
-            tenant_path=path,
-            login=login[:200],
-            end_user_id=owner.id if isinstance(owner, EndUser) else None,
-            door=door.name,
-            method=method,
-            outcome=outcome,
-            ip=origin.ip,
-            user_agent=(origin.user_agent or "")[:400],
-        )
-    )
-
-
-async def _platform(session: AsyncSession) -> int:
-    return (await session.scalars(select(Tenant.id).where(Tenant.path == ROOT_PATH))).one()
-
-
-def _opened(runtime: Runtime, session: AsyncSession, person: EndUser, door: DoorRules, origin: Origin) -> Tokens:
-    now = datetime.now(UTC)
-    person.last_login_at = now
-    opened, refresh = identity.open_session(runtime, person, door, origin, now)
-    session.add(opened)
-    return identity.tokens_of(runtime, opened, refresh, now)
 
 
 # -- account and password -----------------------------------------------------------------------------------------
@@ -97,10 +54,10 @@ async def log_in(
     As for staff: whatever is wrong, the caller hears WRONG_CREDENTIALS, and the login log tells why.
     ACCOUNT_LOCKED after five wrong passwords in a row, whether there is such an account or not.
     """
-    if not _offered(door, LoginMethod.PASSWORD):
-        raise Refusal("WRONG_CREDENTIALS", "account")
-    login = login.strip().replace("\x00", "\ufffd")
-    await identity.limit_attempts(runtime, origin)
+    if not offered(door, LoginMethod.PASSWORD):
+        raise logins.refusal(None)
+    login = logins.typed(login)
+    await logins.limit_attempts(runtime, origin)
     tokens: Tokens | None = None
     async with runtime.database.transaction(system("login")) as session:
         tenant = await session.scalar(select(Tenant).where(Tenant.id == tenant_id))
@@ -112,24 +69,18 @@ async def log_in(
         now = datetime.now(UTC)
         stored = None if person is None else person.password_hash
         right = await identity.matches(stored or identity.DUMMY_HASH, password) and stored is not None
-        outcome, until = LoginOutcome.WRONG_CREDENTIALS, None
-        if person is None:
-            until = await identity.lock_of_nobody(runtime, f"{tenant_id} {login.lower()}", now)
-            if until is not None:
-                outcome = LoginOutcome.LOCKED
-        elif person.locked_until is not None and person.locked_until > now:
-            outcome, until = LoginOutcome.LOCKED, person.locked_until
-        elif right:
+        until = await logins.locked_until(runtime, person, f"{tenant_id} {login.lower()}", now)
+        outcome = LoginOutcome.WRONG_CREDENTIALS
+        if until is not None:
+            outcome = LoginOutcome.LOCKED
+        elif person is not None and right:
             active = await session.scalar(select(EndUser.id).where(EndUser.id == person.id, served()))
             outcome = LoginOutcome.SUCCEEDED if active is not None else LoginOutcome.DISABLED
-        else:
-            person.failed_logins += 1
-            if person.failed_logins >= identity.LOCK_AFTER:
-                person.failed_logins, person.locked_until = 0, now + timedelta(minutes=identity.LOCK_MINUTES)
-        _recorded(
+        elif person is not None:
+            logins.failed(person, now)
+        await logins.record(
             session,
             person or tenant,
-            await _platform(session),
             login=login,
             door=door,
             method=LoginMethod.PASSWORD,
@@ -137,13 +88,11 @@ async def log_in(
             origin=origin,
         )
         if person is not None and outcome is LoginOutcome.SUCCEEDED:
-            person.failed_logins, person.locked_until = 0, None
-            tokens = _opened(runtime, session, person, door, origin)
+            logins.unlocked(person)
+            tokens = identity.enter(runtime, session, person, door, origin)
     if tokens is not None:
         return tokens
-    if until is not None:
-        raise Refusal("ACCOUNT_LOCKED", "account", until=until.isoformat(timespec="minutes"))
-    raise Refusal("WRONG_CREDENTIALS", "account")
+    raise logins.refusal(until)
 
 
 async def register(
@@ -157,20 +106,22 @@ async def register(
     email: str,
     name: str | None,
     signatures: Sequence[Signature],
+    verification_code: str | None,
 ) -> Tokens:
-    """A new end user of a tenant, logged in, who has signed all that is in force there (S1-72, S1-74).
+    """A new end user of a tenant, logged in, who has signed all that is in force there (S1-72, S1-73, S1-74).
 
-    REGISTRATION_CLOSED where this installation or the tenant takes nobody in without a code, or has published
-    nothing to sign; REQUIRED (agreements) unless each document in force is signed; TAKEN (account).
+    REQUIRED (verificationCode) unless this installation takes people in without a code; REGISTRATION_CLOSED where
+    the tenant takes nobody in, or has published nothing to sign; REQUIRED (agreements) unless each document in force
+    is signed; TAKEN (account). Only who has the right code hears TAKEN (email). What is refused uses no code up.
     """
-    if not runtime.registration_without_code or not _offered(door, LoginMethod.PASSWORD):
+    if not offered(door, LoginMethod.PASSWORD):
         raise Refusal("REGISTRATION_CLOSED")
-    await identity.limit_attempts(runtime, origin)
+    if verification_code is None and not runtime.registration_without_code:
+        raise Refusal("REQUIRED", "verificationCode")
+    await logins.limit_attempts(runtime, origin)
     login = validation.text(login, "account", limit=64)
     hashed = await identity.hash_password(validation.password(password, "password"))
-    address = validation.email(email, "email")
-    if address is None:
-        raise Refusal("REQUIRED", "email")
+    address = email_codes.address(email)
     name = validation.optional(name, "name")
     async with runtime.database.transaction(system("registration")) as session:
         tenant = await session.scalar(select(Tenant).where(Tenant.id == tenant_id, in_business(Tenant.id)))
@@ -192,18 +143,30 @@ async def register(
         session.add(person)
         async with told_apart(session, {"uq_end_user_login": ("account", login)}):
             await session.flush()
+        if verification_code is not None:
+            await email_codes.redeem(
+                runtime, origin, EmailCodePurpose.REGISTRATION, tenant.id, address, verification_code
+            )
+            await verify_email(session, person)
+            await email_codes.claim(session, person)
         await agreements.sign(session, person, agreed)
-        _recorded(
+        await logins.record(
             session,
             person,
-            tenant.id,
             login=login,
             door=door,
             method=LoginMethod.PASSWORD,
             outcome=LoginOutcome.SUCCEEDED,
             origin=origin,
         )
-        return _opened(runtime, session, person, door, origin)
+        return identity.enter(runtime, session, person, door, origin)
+
+
+async def verify_email(session: AsyncSession, person: EndUser) -> None:
+    """The person has shown to read what is sent to the address. TAKEN (email) where somebody else has."""
+    person.email_verified_at = datetime.now(UTC)
+    async with told_apart(session, {"uq_end_user_email": ("email", person.email or "")}):
+        await session.flush()
 
 
 # -- WeChat mini-program ------------------------------------------------------------------------------------------
@@ -218,11 +181,11 @@ async def log_in_by_mini_program(
     LOGIN_NOT_OFFERED for an app that nobody has set up, INVALID_CODE for a code that is wrong, too old or used,
     LOGIN_UNAVAILABLE while WeChat gives no usable answer, ACCOUNT_DISABLED for a person who is kept out.
     """
-    if not _offered(door, LoginMethod.WECHAT_MINI_PROGRAM):
+    if not offered(door, LoginMethod.WECHAT_MINI_PROGRAM):
         raise Refusal("LOGIN_NOT_OFFERED", "appId")
     app_id = validation.text(app_id, "appId", limit=64)
     login_code = validation.text(login_code, "loginCode")
-    await identity.limit_attempts(runtime, origin)
+    await logins.limit_attempts(runtime, origin)
     async with runtime.database.transaction(system("login")) as session:
         app = await login_apps.app_in_use(runtime, session, LoginProvider.WECHAT_MINI_PROGRAM, app_id)
     if app is None:
@@ -242,10 +205,9 @@ async def log_in_by_mini_program(
             person = await _person_of(session, app, found)
             active = await session.scalar(select(EndUser.id).where(EndUser.id == person.id, served()))
             outcome = LoginOutcome.SUCCEEDED if active is not None else LoginOutcome.DISABLED
-        _recorded(
+        await logins.record(
             session,
             person or app.tenant,
-            app.tenant.id,
             login=app.app_id,
             door=door,
             method=LoginMethod.WECHAT_MINI_PROGRAM,
@@ -253,7 +215,7 @@ async def log_in_by_mini_program(
             origin=origin,
         )
         if person is not None and outcome is LoginOutcome.SUCCEEDED:
-            tokens = _opened(runtime, session, person, door, origin)
+            tokens = identity.enter(runtime, session, person, door, origin)
     if tokens is not None:
         return tokens
     if person is not None:
@@ -291,21 +253,22 @@ async def _person_of(session: AsyncSession, app: login_apps.AppCredentials, foun
 # -- one's own data -----------------------------------------------------------------------------------------------
 
 
-async def _caller(work: Work) -> EndUser:
-    found = await work.session.scalar(select(EndUser).where(EndUser.id == work.principal.end_user_id).with_for_update())
-    if found is None:
-        raise not_found("endUser")
-    return found
+async def caller(work: Work) -> EndUser:
+    """The calling end user, locked."""
+    return await within_reach(work, work.principal.end_user_id)
 
 
 async def update_profile(work: Work, changes: dict[str, Any]) -> EndUser:
-    """Changes what is given of the caller's own profile and leaves the rest (S1-85)."""
-    person = await _caller(work)
+    """Changes what is given of the caller's own profile and leaves the rest (S1-85). A new mail address is taken for
+    the person's own once it is confirmed."""
+    person = await caller(work)
     if "name" in changes:
         person.name = validation.text(changes["name"], "name")
     if "email" in changes:
         validation.text(changes["email"], "email")
-        person.email = validation.email(changes["email"], "email")
+        given = validation.email(changes["email"], "email")
+        if given != person.email:
+            person.email, person.email_verified_at = given, None
     return person
 
 
@@ -314,19 +277,12 @@ async def change_password(work: Work, current: str, new: str) -> EndUser:
 
     WRONG_CREDENTIALS (current) also where there is no password yet, as of a person who comes by WeChat alone.
     """
-    person = await _caller(work)
+    person = await caller(work)
     if person.password_hash is None or not await identity.matches(person.password_hash, current):
         raise Refusal("WRONG_CREDENTIALS", "current")
     person.password_hash = await identity.hash_password(validation.password(new, "new"))
     person.password_changed_at = datetime.now(UTC)
-    ended = (
-        update(LoginSession)
-        .values(revoked_at=func.now())
-        .where(LoginSession.end_user_id == person.id, LoginSession.revoked_at.is_(None))
-    )
-    if work.principal.session_key is not None:
-        ended = ended.where(LoginSession.key != uuid.UUID(work.principal.session_key))
-    await work.session.execute(ended)
+    await end_sessions(work.session, person, but=work.principal.session_key)
     work.access_changed = True
     return person
 
@@ -334,16 +290,31 @@ async def change_password(work: Work, current: str, new: str) -> EndUser:
 # -- by those who serve them --------------------------------------------------------------------------------------
 
 
-async def _person(work: Work, end_user_id: int) -> EndUser:
+async def within_reach(work: Work, end_user_id: int | None) -> EndUser:
+    """A person on whom the caller may act, locked. NOT_FOUND otherwise."""
     found = await work.session.scalar(select(EndUser).where(EndUser.id == end_user_id).with_for_update())
     if found is None:
         raise not_found("endUser")
     return found
 
 
+async def end_sessions(session: AsyncSession, person: EndUser, *, but: str | None = None) -> None:
+    """Ends a person's sessions; the one with the key ``but`` goes on."""
+    ended = (
+        update(LoginSession)
+        .values(revoked_at=func.now())
+        .where(LoginSession.end_user_id == person.id, LoginSession.revoked_at.is_(None))
+    )
+    if but is not None:
+        ended = ended.where(LoginSession.key != uuid.UUID(but))
+    await session.execute(ended)
+
+
 async def set_status(work: Work, end_user_id: int, status: AccountStatus) -> EndUser:
-    """Keeps an end user out, from the next request on, or lets the person in again."""
-    person = await _person(work, end_user_id)
+    """Keeps an end user out, from the next request on, or lets the person in again. ERASED where nobody is left."""
+    person = await within_reach(work, end_user_id)
+    if person.erased_at is not None:
+        raise Refusal("ERASED", "endUser")
     person.status = status
     work.access_changed = True
     return person
@@ -351,10 +322,6 @@ async def set_status(work: Work, end_user_id: int, status: AccountStatus) -> End
 
 async def revoke_sessions(work: Work, end_user_id: int) -> None:
     """Forces an end user out everywhere."""
-    person = await _person(work, end_user_id)
-    await work.session.execute(
-        update(LoginSession)
-        .values(revoked_at=func.now())
-        .where(LoginSession.end_user_id == person.id, LoginSession.revoked_at.is_(None))
-    )
+    person = await within_reach(work, end_user_id)
+    await end_sessions(work.session, person)
     work.access_changed = True

@@ -23,7 +23,7 @@ from models.system import ExportFormat, Task, TaskKind
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.pool import snapshot
 from services import validation
-from services.messages import render
+from services.messages import render, saying
 from services.refusal import Refusal
 from services.runtime import Runtime, Work
 from services.spreadsheets import CONTENT_TYPES, Format, row_writer
@@ -51,7 +51,7 @@ async def start(work: Work, *, operation: str, variables: str | None, format: Ex
         text = tables.text(principal.door, operation)
         tables.read(principal.door, text, given).authorise(principal)
     except (GraphRefusal, GraphRefusals) as refused:
-        code, reason = _why(refused)
+        code, reason = _why(refused, principal.language)
         raise Refusal(code, "operation", reason=reason) from None
     parameters = {
         "operation": text,
@@ -78,11 +78,11 @@ def _variables(text: str | None) -> dict[str, Any]:
     return found
 
 
-def _why(refused: GraphRefusal | GraphRefusals) -> tuple[str, str]:
+def _why(refused: GraphRefusal | GraphRefusals, language: str) -> tuple[str, str]:
     """The code of a refusal, and what it says."""
-    if isinstance(refused, GraphRefusal):
-        return refused.code, refused.message
-    return refused.refusals[0].code, " ".join(each.message for each in refused.refusals[:MAX_REASONS])
+    say = saying(language)
+    refusals = [refused] if isinstance(refused, GraphRefusal) else refused.refusals[:MAX_REASONS]
+    return refusals[0].code, " ".join(say(each.text, each.params) for each in refusals)
 
 
 async def carry_out(runtime: Runtime, task_id: int) -> None:
@@ -132,7 +132,7 @@ async def _export(runtime: Runtime, run: Run) -> None:
         try:
             done = await _fill(runtime, run, asker, made, format)
         except (GraphRefusal, GraphRefusals) as refused:
-            code, reason = _why(refused)
+            code, reason = _why(refused, asker.language)
             raise asker.failure(code, reason=reason) from None
         async with run.connection.transaction():
             await running.still_wanted(run)

@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.access import Holder
-from authz.principal import ROOT_PATH, system
+from authz.principal import system
 from authz.standing import in_service, served
 from models.identity import (
     AccountStatus,
@@ -25,27 +25,20 @@ from models.identity import (
     EndUser,
     LoginMethod,
     LoginOutcome,
-    LoginRecord,
     LoginSession,
     RoleAssignment,
     StaffAccount,
 )
 from models.tenancy import Tenant
-from services import granting, one_time_codes, validation
+from services import granting, logins, one_time_codes, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
 
 ACCESS_MINUTES = 15
 SESSION_DAYS = 30
-LOCK_AFTER = 5
-LOCK_MINUTES = 15
-NOBODY_SECONDS = 24 * 3600
-"""How long failed attempts at a name that no account has are counted."""
 PERSON = "person:"
 """Stands before the key of an end user in a token; a staff account's stands alone."""
-ATTEMPTS_PER_ADDRESS = 60
-"""Tries to log in from one address within a minute, whatever the account."""
 
 _hasher = PasswordHasher()
 DUMMY_HASH = _hasher.hash(secrets.token_hex(16))
@@ -92,95 +85,47 @@ async def log_in(
     WRONG_ONE_TIME_CODE for a wrong or used one, which counts like a wrong password.
     """
     if LoginMethod.PASSWORD.name not in door.login_methods:
-        raise Refusal("WRONG_CREDENTIALS", "account")
-    login = login.strip().replace("\x00", "\ufffd")
-    await limit_attempts(runtime, origin)
+        raise logins.refusal(None)
+    login = logins.typed(login)
+    await logins.limit_attempts(runtime, origin)
+    tokens: Tokens | None = None
     async with runtime.database.transaction(system("login")) as session:
         account = await session.scalar(
             select(StaffAccount).where(func.lower(StaffAccount.login) == login.lower()).with_for_update()
         )
         now = datetime.now(UTC)
-        until: datetime | None = None
         refusal: str | None = None
-        locked = account is not None and account.locked_until is not None and account.locked_until > now
         right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
-        outcome = await judge(session, account, door, locked=locked, right=right)
+        until = await logins.locked_until(runtime, account, login.lower(), now)
+        outcome = await judge(session, account, door, locked=until is not None, right=right)
         if account is not None and outcome is LoginOutcome.SUCCEEDED and account.second_factor_at is not None:
             given = (one_time_code or "").strip()
             if not given or not await one_time_codes.passes(runtime, session, account, given):
                 outcome = LoginOutcome.SECOND_FACTOR
                 refusal = "WRONG_ONE_TIME_CODE" if given else "SECOND_FACTOR_REQUIRED"
-        if account is None:
-            until = await lock_of_nobody(runtime, login.lower(), now)
-            if until is not None:
-                outcome = LoginOutcome.LOCKED
-        elif locked:
-            until = account.locked_until
-        elif outcome is LoginOutcome.WRONG_CREDENTIALS or refusal == "WRONG_ONE_TIME_CODE":
-            account.failed_logins += 1
-            if account.failed_logins >= LOCK_AFTER:
-                account.failed_logins, account.locked_until = 0, now + timedelta(minutes=LOCK_MINUTES)
-        elif outcome is LoginOutcome.SUCCEEDED:
-            account.failed_logins, account.locked_until, account.last_login_at = 0, None, now
-        platform = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
-        session.add(
-            LoginRecord(
-                tenant_id=account.tenant_id if account else platform,
-                tenant_path=account.tenant_path if account else ROOT_PATH,
-                login=login[:200],
-                account_id=account.id if account else None,
-                door=door.name,
-                method=LoginMethod.PASSWORD,
-                outcome=outcome,
-                ip=origin.ip,
-                user_agent=(origin.user_agent or "")[:400],
-            )
+        await logins.record(
+            session, account, login=login, door=door, method=LoginMethod.PASSWORD, outcome=outcome, origin=origin
         )
-        tokens = None
-        if outcome is LoginOutcome.SUCCEEDED:
-            assert account is not None
-            opened, refresh = open_session(runtime, account, door, origin, now)
-            session.add(opened)
-            tokens = tokens_of(runtime, opened, refresh, now)
+        if account is not None:
+            if outcome is LoginOutcome.WRONG_CREDENTIALS or refusal == "WRONG_ONE_TIME_CODE":
+                logins.failed(account, now)
+            elif outcome is LoginOutcome.SUCCEEDED:
+                logins.unlocked(account)
+                tokens = enter(runtime, session, account, door, origin)
     if tokens is not None:
         return tokens
-    if outcome is LoginOutcome.LOCKED:
-        assert until is not None
-        raise Refusal("ACCOUNT_LOCKED", "account", until=until.isoformat(timespec="minutes"))
     if refusal is not None:
         raise Refusal(refusal, "oneTimeCode")
-    raise Refusal("WRONG_CREDENTIALS", "account")
-
-
-async def lock_of_nobody(runtime: Runtime, login: str, now: datetime) -> datetime | None:
-    """Until when a name is locked that no account has. Such names lock like any other, so that a lock tells nothing."""
-    key = f"trellis:nobody-failed:{runtime.keys.digest(login).hex()}"
-    failed = await runtime.redis.incr(key)
-    if failed > LOCK_AFTER:
-        return now + timedelta(seconds=await runtime.redis.ttl(key))
-    await runtime.redis.expire(key, LOCK_MINUTES * 60 if failed == LOCK_AFTER else NOBODY_SECONDS)
-    return None
-
-
-async def limit_attempts(runtime: Runtime, origin: Origin) -> None:
-    key = f"trellis:login-attempts:{origin.ip}"
-    async with runtime.redis.pipeline() as batch:
-        batch.incr(key)
-        batch.expire(key, 60, nx=True)
-        count, _ = await batch.execute()
-    if count > ATTEMPTS_PER_ADDRESS:
-        raise Refusal("TOO_MANY_ATTEMPTS")
+    raise logins.refusal(until)
 
 
 async def judge(
     session: AsyncSession, account: StaffAccount | None, door: DoorRules, *, locked: bool, right: bool
 ) -> LoginOutcome:
     """How a try to log in ends, for an account or for none, at a door."""
-    if account is None:
-        return LoginOutcome.WRONG_CREDENTIALS
     if locked:
         return LoginOutcome.LOCKED
-    if not right:
+    if account is None or not right:
         return LoginOutcome.WRONG_CREDENTIALS
     kind = await session.scalar(
         select(Tenant.kind)
@@ -213,6 +158,17 @@ def open_session(
         user_agent=(origin.user_agent or "")[:400],
     )
     return opened, refresh
+
+
+def enter(
+    runtime: Runtime, session: AsyncSession, holder: StaffAccount | EndUser, door: DoorRules, origin: Origin
+) -> Tokens:
+    """Opens a session for whoever was judged to be let in."""
+    now = datetime.now(UTC)
+    holder.last_login_at = now
+    opened, refresh = open_session(runtime, holder, door, origin, now)
+    session.add(opened)
+    return tokens_of(runtime, opened, refresh, now)
 
 
 def tokens_of(runtime: Runtime, session: LoginSession, refresh: str, now: datetime) -> Tokens:

@@ -54,7 +54,7 @@ async def begin(work: Work, account_id: int, reason: str, *, write: bool) -> Beg
     if principal.session_key is None or principal.impersonation is not None:
         raise Refusal("NOT_POSSIBLE_HERE")
     if write and not principal.grants.allows(*IMPERSONATE_TO_WRITE):
-        raise Refusal("NOT_GRANTED", "write")
+        raise Refusal("WRITE_NOT_GRANTED", "write")
     account = await account_to_manage(work, account_id, "accountId")
     if account.tenant_path == ROOT_PATH:
         raise Refusal("OWN_STAFF", "accountId")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy import select
@@ -18,10 +17,10 @@ from authz.principal import ROOT_PATH, Principal, system
 from gateways.gitee import GrantRefusedError, gitee
 from gateways.http import GatewayError
 from gateways.wechat import CodeRefusedError, wechat
-from models.identity import LoginApp, LoginMethod, LoginOutcome, LoginProvider, LoginRecord, StaffAccount
+from models.identity import LoginApp, LoginMethod, LoginOutcome, LoginProvider, StaffAccount
 from models.identity import LoginBinding as Binding
 from models.tenancy import Tenant
-from services import identity, login_apps, validation
+from services import identity, login_apps, logins, validation
 from services.conflicts import told_apart
 from services.identity import Tokens
 from services.login_apps import AppCredentials
@@ -50,7 +49,7 @@ class Beginning:
 async def begin(runtime: Runtime, door: DoorRules, origin: Origin, provider: LoginProvider, caller: str) -> Beginning:
     """Begins a login of a visitor, or the binding of the caller's account. LOGIN_NOT_OFFERED at another door."""
     _check_offered(door, provider)
-    await identity.limit_attempts(runtime, origin)
+    await logins.limit_attempts(runtime, origin)
     async with runtime.database.transaction(system("login")) as session:
         app = await _app(runtime, session, provider)
     state = secrets.token_urlsafe(32)
@@ -69,7 +68,7 @@ async def log_in(
     INVALID_STATE, INVALID_CODE, LOGIN_UNAVAILABLE; NOT_BOUND where no account that may come in here is bound.
     """
     _check_offered(door, provider)
-    await identity.limit_attempts(runtime, origin)
+    await logins.limit_attempts(runtime, origin)
     app, subject = await _subject(runtime, door, provider, login_code, state, VISITOR)
     tokens = None
     async with runtime.database.transaction(system("login")) as session:
@@ -80,25 +79,17 @@ async def log_in(
             .with_for_update(of=StaffAccount)
         )
         outcome = await identity.judge(session, account, door, locked=False, right=True)
-        session.add(
-            LoginRecord(
-                tenant_id=account.tenant_id if account else app.tenant.id,
-                tenant_path=account.tenant_path if account else app.tenant.path,
-                login=account.login if account else app.app_id,
-                account_id=account.id if account else None,
-                door=door.name,
-                method=METHODS[provider],
-                outcome=outcome,
-                ip=origin.ip,
-                user_agent=(origin.user_agent or "")[:400],
-            )
+        await logins.record(
+            session,
+            account or app.tenant,
+            login=account.login if account else app.app_id,
+            door=door,
+            method=METHODS[provider],
+            outcome=outcome,
+            origin=origin,
         )
         if account is not None and outcome is LoginOutcome.SUCCEEDED:
-            now = datetime.now(UTC)
-            account.last_login_at = now
-            opened, refresh = identity.open_session(runtime, account, door, origin, now)
-            session.add(opened)
-            tokens = identity.tokens_of(runtime, opened, refresh, now)
+            tokens = identity.enter(runtime, session, account, door, origin)
     if tokens is None:
         raise Refusal("NOT_BOUND")
     return tokens

@@ -75,6 +75,8 @@ class Work:
     policies_changed: bool = False
     published_changed: bool = False
     """Whether something was changed that processes keep of what is published."""
+    person_erased: bool = False
+    """Whether the calling end user's personal data was erased, so that the log does not hold it either."""
     events: int = 0
 
     def later(self, topic: str, payload: Mapping[str, Any]) -> None:
@@ -83,7 +85,7 @@ class Work:
         self.session.add(
             OutboxEvent(
                 tenant_id=self.principal.tenant_id,
-                tenant_path=self.principal.path,
+                tenant_path=self.principal.path or self.principal.home,
                 topic=topic,
                 payload=dict(payload),
             )

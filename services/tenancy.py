@@ -17,6 +17,8 @@ from services.sim import allocation
 
 MAX_AGENT_LEVEL = 3
 MAX_REQUESTS_PER_MINUTE = 1_000_000
+INHERITED = ("time_zone", "currency", "language")
+"""What a new tenant has like its parent where it is given nothing else."""
 TREE_LOCK = 0x54524545
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 CHILDREN_PER_TENANT = len(DIGITS) ** 4
@@ -54,11 +56,14 @@ def _next_path(parent: Tenant) -> str:
 
 
 async def place(work: Work, tenant: Tenant, parent: Tenant | None) -> Tenant:
-    """Puts a new tenant into the tree: its path, level and closure."""
+    """Puts a new tenant into the tree: its path, level and closure, and what it takes over from its parent."""
     if parent is None:
         tenant.path, tenant.level = ROOT_PATH, 0
     else:
         tenant.path, tenant.level, tenant.parent_id = _next_path(parent), parent.level + 1, parent.id
+        for name in INHERITED:
+            if getattr(tenant, name) is None:
+                setattr(tenant, name, getattr(parent, name))
     work.session.add(tenant)
     await work.session.flush()
     above = (
@@ -91,6 +96,8 @@ def _profile(tenant: Tenant, profile: object) -> Tenant:
     tenant.phone = validation.phone(given["phone"], "profile.phone")
     tenant.email = validation.email(given["email"], "profile.email")
     tenant.remark = validation.optional(given["remark"], "profile.remark", limit=2_000)
+    if given["currency"] is not None:
+        tenant.currency = validation.currency(given["currency"], "profile.currency")
     zone = validation.time_zone(given["time_zone"], "profile.timeZone")
     if zone is not None:
         tenant.time_zone = zone
@@ -167,6 +174,7 @@ async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) ->
         "contact_name": lambda v: validation.optional(v, "contactName"),
         "phone": lambda v: validation.phone(v, "phone"),
         "email": lambda v: validation.email(v, "email"),
+        "time_zone": lambda v: validation.time_zone(validation.text(v, "timeZone"), "timeZone"),
         "language": lambda v: v,
         "remark": lambda v: validation.optional(v, "remark", limit=2_000),
     }

@@ -13,6 +13,7 @@ from services.refusal import Refusal
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _PHONE = re.compile(r"\+?[0-9][0-9 \-]{4,24}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._:/-][A-Za-z0-9]+)*")
 MIN_PASSWORD = 10
 MAX_TEXT = 200
@@ -81,6 +82,14 @@ def ip_address(value: str, field: str, *, version: int | None = None) -> str:
     if version is not None and found.version != version:
         raise Refusal("INVALID_ADDRESS", field)
     return str(found)
+
+
+def currency(value: str, field: str) -> str:
+    """A currency by its three letters (ISO 4217)."""
+    found = text(value, field)
+    if not _CURRENCY.fullmatch(found):
+        raise Refusal("INVALID", field)
+    return found
 
 
 def password(value: str, field: str) -> str:

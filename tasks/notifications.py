@@ -19,6 +19,7 @@ from gateways.messaging import (
     WeChatSettings,
 )
 from models.notifications import NotificationChannel
+from services import email_codes
 from services import password_reset as resetting
 from services.keys import Keys
 from services.notifications import events
@@ -58,6 +59,19 @@ def _with_database(work: Callable[[Database], Awaitable[None]]) -> None:
             await work(database)
 
     run(whole)
+
+
+def _with_codes(work: Callable[[Database, redis.Redis], Awaitable[None]]) -> None:
+    """With the database, and the server that keeps codes."""
+
+    async def whole(database: Database) -> None:
+        server = redis.Redis.from_url(settings.redis_url)
+        try:
+            await work(database, server)
+        finally:
+            await server.aclose()
+
+    _with_database(whole)
 
 
 @app.task(name="tasks.notifications.send", ignore_result=True)  # type: ignore[untyped-decorator]
@@ -100,12 +114,18 @@ def api_keys_expiring() -> None:
 @app.task(name="tasks.notifications.password_reset", ignore_result=True)  # type: ignore[untyped-decorator]
 def password_reset(account: str, roles: list[str], tenant_kinds: list[str]) -> None:
     """Mails a code for a forgotten password. A repeat mails another, which alone works then (S1-75)."""
+    _with_codes(
+        lambda database, server: resetting.send_code(
+            database, server, keys(), account=account, roles=roles, tenant_kinds=tenant_kinds
+        )
+    )
 
-    async def work(database: Database) -> None:
-        server = redis.Redis.from_url(settings.redis_url)
-        try:
-            await resetting.send_code(database, server, keys(), account=account, roles=roles, tenant_kinds=tenant_kinds)
-        finally:
-            await server.aclose()
 
-    _with_database(work)
+@app.task(name="tasks.notifications.email_code", ignore_result=True)  # type: ignore[untyped-decorator]
+def email_code(tenant: int, purpose: str, language: str, encrypted: str) -> None:
+    """Mails a code to an end user. A repeat mails another, which alone works then (S1-73)."""
+    _with_codes(
+        lambda database, server: email_codes.send(
+            database, server, keys(), tenant=tenant, purpose=purpose, language=language, encrypted=encrypted
+        )
+    )

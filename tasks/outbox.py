@@ -22,6 +22,7 @@ CONSUMERS = {
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",
     "account.password_reset": "tasks.notifications.password_reset",
+    "end_user.email_code": "tasks.notifications.email_code",
 }
 KNOWN = frozenset(CONSUMERS) | frozenset(CATALOGUE)
 BATCH = 200

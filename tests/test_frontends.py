@@ -33,6 +33,9 @@ FIRST_STEPS = {
     "RequestPasswordReset",
     "ResetPassword",
     "EndUserLogin",
+    "SendEmailCode",
+    "EndUserEmailLogin",
+    "ResetEndUserPassword",
     "RegisterEndUser",
     "AgreementsToSign",
     "WechatLogin",
@@ -162,8 +165,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
         "CancelTask", "ChangePassword", "ConfirmSecondFactor", "EnrolSecondFactor", "LogIn", "LogOut",
-        "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset", "ResetPassword", "SetNotificationOptOut",
-        "StartExport", "TaskProgress", "TrackEvents",
+        "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset", "ResetPassword", "SetMyLanguage",
+        "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",

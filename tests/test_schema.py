@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from string import Formatter
 
 import asyncpg
 from alembic.autogenerate import compare_metadata
@@ -12,12 +13,18 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from models.base import Base
 from models.security import statements
+from models.tenancy import Language
 from planner.mapping import registry
 from server.app import the_graph
 from server.developer import SDL
 from server.settings import PROJECT
-from services.messages import MESSAGES
+from services.messages import CODES, MESSAGES
 from tests.conftest import Place
+
+GRAPH_REFUSAL = re.compile(
+    r"(?:bad_input|bad_request|unauthenticated|(?:GraphRefusal|FieldFailure)\(\s*\"[A-Z_]+\",)[\s(]*\"([^\"]+)\""
+)
+"""What is said of a refusal of the graph."""
 
 
 def test_the_committed_sdl_is_the_schema() -> None:
@@ -41,24 +48,41 @@ async def test_the_migrations_raise_the_wall_that_the_models_declare(place: Plac
     asked = """SELECT tablename, policyname, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2"""
     rights = """SELECT table_name, privilege_type FROM information_schema.role_table_grants
                 WHERE grantee = 'trellis_app' AND table_schema = 'public' ORDER BY 1, 2"""
+    columns = """SELECT table_name, column_name FROM information_schema.role_column_grants
+                 WHERE grantee = 'trellis_app' AND privilege_type = 'UPDATE' ORDER BY 1, 2"""
     kept = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
     connection = await asyncpg.connect(place.owner_url, ssl=False)
-    migrated = [await connection.fetch(question) for question in (asked, rights, kept)]
+    migrated = [await connection.fetch(question) for question in (asked, rights, columns, kept)]
     for statement in statements():
         await connection.execute(statement)
-    declared = [await connection.fetch(question) for question in (asked, rights, kept)]
+    declared = [await connection.fetch(question) for question in (asked, rights, columns, kept)]
     await connection.close()
     assert migrated == declared
 
 
-def test_every_refusal_has_a_message_in_both_languages() -> None:
-    folders = ("services", "resolvers", "server")
+def test_every_refusal_has_a_message_in_every_language() -> None:
+    folders = ("services", "resolvers", "server", "planner")
     sources = [p.read_text("utf-8") for folder in folders for p in sorted((PROJECT / folder).rglob("*.py"))]
     codes = {code for source in sources for code in re.findall(r'(?<![a-zA-Z])Refusal\(\s*"([A-Z_]+)"', source)}
     raised = {code for source in sources for code in re.findall(r'SpreadsheetError\(\s*"([A-Z_]+)"', source)}
     assert len(codes) > 20
-    assert codes | raised <= set(MESSAGES)
-    assert all(set(texts) == {"en", "zh"} for texts in MESSAGES.values())
+    assert codes | raised <= CODES
+    said = {code for source in sources for code in re.findall(GRAPH_REFUSAL, source)}
+    assert len(said) > 35
+    assert said - {"PersistedQueryNotFound"} <= CODES
+    assert set(MESSAGES) == {language.value for language in Language}
+    placeholders = {
+        tag: {code: sorted(name for _, name, _, _ in Formatter().parse(text) if name) for code, text in texts.items()}
+        for tag, texts in MESSAGES.items()
+    }
+    assert placeholders["zh-CN"] == placeholders["en"]
+    assert placeholders["zh-TW"] == placeholders["en"]
+    assert all(text.strip() for texts in MESSAGES.values() for text in texts.values())
+    # traditional characters, and Taiwan's words: documents are 文件 there, and 數據 is 資料
+    told = "".join(MESSAGES["zh-TW"].values())
+    assert [
+        word for word in ("账", "号", "码", "网", "软件", "信息", "短信", "數據", "網絡", "默認") if word in told
+    ] == []
 
 
 def test_every_declared_filter_and_sort_can_be_searched() -> None:

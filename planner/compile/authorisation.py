@@ -87,13 +87,13 @@ class Authorised:
         """Counts what an operation costs before anything is made of it. LIMIT_EXCEEDED once it is too much."""
         self.cost += cost
         if self.cost > self.limits.max_cost:
-            raise self.beyond(f"The operation costs more than the {self.limits.max_cost} that are allowed here.")
+            raise self.beyond("TOO_COSTLY", limit=self.limits.max_cost)
 
-    def beyond(self, message: str) -> Exception:
+    def beyond(self, text: str, **params: Any) -> Exception:
         """A limit is passed; what has been found forbidden so far is told before that."""
         if self.refusals:
             return GraphRefusals(list(self.refusals.values()))
-        return GraphRefusal("LIMIT_EXCEEDED", message)
+        return GraphRefusal("LIMIT_EXCEEDED", text, extensions=params, **params)
 
     def authorise(self, type_name: str, field_name: str, act: Act, path: Sequence[str], public: bool = False) -> Reach:
         reach = self.grants.reach_of(type_name, field_name, act)
@@ -106,10 +106,10 @@ class Authorised:
         self.used[coordinate] = None
         return reach
 
-    def forbid(self, type_name: str, field_name: str, path: Sequence[str], to: str = "use") -> None:
+    def forbid(self, type_name: str, field_name: str, path: Sequence[str], text: str = "NOT_GRANTED") -> None:
         """What is not granted, or not on every row on which it would have to be."""
         coordinate = f"{type_name}.{field_name}"
-        refusal = GraphRefusal("FORBIDDEN", f"You may not {to} {coordinate}.", path=path)
+        refusal = GraphRefusal("FORBIDDEN", text, path=path, coordinate=coordinate)
         self.refusals.setdefault(coordinate, refusal)
 
     def authorise_use(self, entity: Entity, name: str, path: Sequence[str]) -> None:
@@ -123,7 +123,7 @@ class Authorised:
                 continue
             reach = self.authorise(concrete, name, Act.READ, path)
             if reach and not within(own, reach):
-                self.forbid(concrete, name, path, "search by")
+                self.forbid(concrete, name, path, "NOT_SEARCHABLE")
 
     def collect(self, parent: GraphQLObjectType, sets: Selections) -> dict[str, list[FieldNode]]:
         """The fields selected on a concrete type, by response key, fragments and directives resolved."""

@@ -32,10 +32,10 @@ class Conditions(Authorised):
         found: list[ColumnElement[bool]] = []
         self.compared += 1
         if self.compared > MAX_CONDITIONS:
-            raise self.beyond(f"The filters of an operation may have {MAX_CONDITIONS} conditions.")
+            raise self.beyond("TOO_MANY_CONDITIONS", limit=MAX_CONDITIONS)
         for name, inside in (tree or {}).items():
             if inside is None:
-                raise bad_input(f"filter.{name} is null; leave it out or use isNull.", path=path)
+                raise bad_input("FILTER_NULL", path=path, name=name)
             if name == "and":
                 found += [and_(true(), *self.conditions(entity, each, parameters, path)) for each in inside]
             elif name == "or":
@@ -76,7 +76,7 @@ class Conditions(Authorised):
         parts: list[ColumnElement[bool]] = []
         for operator, reference in comparison.items():
             if reference is None:
-                raise bad_input(f"filter.{name}.{operator} is null; use isNull.", path=path)
+                raise bad_input("COMPARISON_NULL", path=path, name=name, operator=operator)
             if (
                 declared is not None
                 and declared.spec.mask is not None
@@ -84,7 +84,7 @@ class Conditions(Authorised):
                 and not self.unmasked(entity, declared)
             ):
                 # a part of a masked value would give it away digit by digit
-                raise GraphRefusal("FORBIDDEN", f"You may search {name} by its whole value only.", path=path)
+                raise GraphRefusal("FORBIDDEN", "WHOLE_VALUE_ONLY", path=path, name=name)
             if operator == "isNull":
                 parts.append(filters.null_condition(column, bool(self.arguments.value(reference))))
             else:
@@ -100,7 +100,7 @@ def id_converter(entity: Entity) -> Callable[[str], int]:
     def convert(text: str) -> int:
         found = decode_id(text)
         if found is None or found[0] != entity.prefix:
-            raise bad_input(f"{text[:40]!r} is not the id of a {entity.name}.")
+            raise bad_input("WRONG_ID", value=repr(text[:40]), type=entity.name)
         return found[1]
 
     return convert

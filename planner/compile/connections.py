@@ -71,7 +71,7 @@ class Connections(Entities):
         """A root that finds one row by exactly one of its arguments; gives the call that builds it."""
         given = {name: reference for name, reference in arguments.items() if reference is not None}
         if len(given) != 1:
-            raise bad_input(f"Give exactly one of {', '.join(arguments)}.", path=path)
+            raise bad_input("EXACTLY_ONE", path=path, names=", ".join(arguments))
         self.spend(1)
         rows = self.level("rows")
         at = At(entity, rows, "a")
@@ -175,20 +175,20 @@ class Connections(Entities):
         first, last = arguments.get("first"), arguments.get("last")
         for name, size in (("first", first), ("last", last)):
             if size is not None and not 0 <= size <= self.limits.max_page:
-                raise bad_input(f"{name} must be between 0 and {self.limits.max_page}.", path=path)
+                raise bad_input("PAGE_SIZE", path=path, name=name, limit=self.limits.max_page)
         if first is not None and last is not None:
-            raise bad_input("Give first or last, not both.", path=path)
+            raise bad_input("FIRST_OR_LAST", path=path)
         backward = last is not None
         after, before = arguments.get("after"), arguments.get("before")
         if (before if not backward else after) is not None:
-            raise bad_input("after goes with first, before with last.", path=path)
+            raise bad_input("CURSOR_DIRECTION", path=path)
         order: list[pages.SortKey] = []
         key_order: bool | None = None
         for by in arguments.get("orderBy") or ():
             name = by["field"].value
             descending = by["direction"].name == "DESC"
             if key_order is not None or any(k.name == name for k in order):
-                raise bad_input("An order names each field once, and id last.", path=path)
+                raise bad_input("ORDER_ONCE", path=path)
             if name == "id":
                 key_order = descending
                 continue

@@ -80,7 +80,7 @@ class Entities(Conditions, ABC):
         assert isinstance(graphql_type, GraphQLObjectType)
         self.objects += 1
         if self.objects > MAX_OBJECTS or at.rows.aliases > MAX_JOINS:
-            raise self.beyond(f"The operation selects more than {MAX_OBJECTS} objects, or {MAX_JOINS} of one row.")
+            raise self.beyond("OPERATION_TOO_LARGE", objects=MAX_OBJECTS, joins=MAX_JOINS)
         parts: list[str] = []
         fallible = False
         own = self.grants.reach_of(entity.name, "id", Act.READ)

@@ -174,6 +174,32 @@ PASSWORD_CHANGED = Kind(
     security=True,
 )
 
+EMAIL_CODE = Kind(
+    "end_user.email_code",
+    frozenset({"tenant", "code", "minutes"}),
+    {
+        Language.ZH_CN: Text(
+            "您的验证码",
+            "您好：\n\n您在 {tenant} 的验证码是 {code}，{minutes} 分钟内有效，只能使用一次。\n"
+            "如非本人操作，请忽略本邮件。\n",
+        ),
+        Language.ZH_TW: Text(
+            "您的驗證碼",
+            "您好：\n\n您在 {tenant} 的驗證碼是 {code}，{minutes} 分鐘內有效，只能使用一次。\n"
+            "如非本人操作，請忽略本郵件。\n",
+        ),
+        Language.EN: Text(
+            "Your verification code",
+            "Hello,\n\nYour code at {tenant} is {code}. It is valid for {minutes} minutes and works once.\n"
+            "If you did not ask for it, ignore this mail.\n",
+        ),
+    },
+    channels=(EMAIL,),
+    secrets=frozenset({"code"}),
+    security=True,
+    useful_for=timedelta(minutes=codes.MINUTES),
+)
+
 KINDS = {
     kind.key: kind
     for kind in (
@@ -185,5 +211,6 @@ KINDS = {
         API_KEY_EXPIRING,
         PASSWORD_RESET,
         PASSWORD_CHANGED,
+        EMAIL_CODE,
     )
 }

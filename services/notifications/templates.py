@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Text, case, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +23,12 @@ from services.runtime import Work
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 REGISTERED = frozenset({NotificationChannel.SMS, NotificationChannel.WECHAT_TEMPLATE})
 """Channels whose provider keeps the text itself, and is told the number of the template."""
+FALLBACK = {
+    Language.ZH_TW: (Language.ZH_TW, Language.ZH_CN, Language.EN),
+    Language.ZH_CN: (Language.ZH_CN, Language.ZH_TW, Language.EN),
+    Language.EN: (Language.EN, Language.ZH_CN, Language.ZH_TW),
+}
+"""In which languages a text is looked for, the best first."""
 MAX_BODY = 5_000
 
 
@@ -109,16 +115,26 @@ async def remove(work: Work, template_id: int) -> None:
 
 
 async def wording(session: AsyncSession, notification: Notification) -> Wording:
-    """The text that holds for a recipient: its tenant's own, that of the nearest tenant above, or the built-in one."""
+    """The text that holds for a recipient: its tenant's own, that of the nearest tenant above, or the built-in one.
+
+    Where a provider keeps the text, there is no built-in one: a text in the next best language is better than none.
+    """
+    languages = FALLBACK[notification.language] if notification.channel in REGISTERED else (notification.language,)
     own = await session.scalar(
         select(NotificationTemplate)
         .where(
             NotificationTemplate.kind == notification.kind,
             NotificationTemplate.channel == notification.channel,
-            NotificationTemplate.language == notification.language,
+            NotificationTemplate.language.in_(languages),
             NotificationTemplate.tenant_path.in_(system("wording", notification.tenant_path).ancestors),
         )
-        .order_by(func.length(NotificationTemplate.tenant_path).desc())
+        .order_by(
+            case(
+                {language.name: place for place, language in enumerate(languages)},
+                value=cast(NotificationTemplate.language, Text),
+            ),
+            func.length(NotificationTemplate.tenant_path).desc(),
+        )
         .limit(1)
     )
     if own is not None:

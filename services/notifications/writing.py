@@ -62,6 +62,7 @@ async def send(
             language=to.language,
             address=address,
             account_id=to.account_id,
+            end_user_id=to.end_user_id,
             parameters={name: str(value) for name, value in parameters.items() if name not in declared.secrets},
             state=NotificationState.QUEUED if queued else NotificationState.SUPPRESSED,
             last_error=why_not,

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from authz.coordinates import ANY
 from models.identity import AccountStatus
 from models.permissions import MenuItem, MenuKind, MenuPermission, PermissionTemplate
-from models.tenancy import Tenant
+from models.tenancy import Tenant, TenantKind
 from services import validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
@@ -177,6 +177,7 @@ async def install_template(session: AsyncSession, platform: Tenant, key: str, sh
             component=item.get("component"),
             icon=item.get("icon"),
             module=item.get("module"),
+            variants={TenantKind[kind].name: variant for kind, variant in item.get("variants", {}).items()},
         )
         session.add(menu)
         await session.flush()

@@ -342,4 +342,4 @@ def _shown(row: asyncpg.Record, name: str) -> str | None:
 
 def _reasons(code: str, value: str | None) -> tuple[str, str]:
     params = {"value": value or ""}
-    return render(code, "zh", params), render(code, "en", params)
+    return render(code, "zh-CN", params), render(code, "en", params)

@@ -142,7 +142,7 @@ async def test_registration_is_closed_by_the_installation_and_without_agreements
     runtime = world.client.application.runtime
     object.__setattr__(runtime, "registration_without_code", False)
     answer = await payload(world, "consumer", "RegisterEndUser", registration(world, "south"))
-    assert said(answer) == [("REGISTRATION_CLOSED", None)]
+    assert said(answer) == [("REQUIRED", "verificationCode")]
     object.__setattr__(runtime, "registration_without_code", True)
     await register(world, "south")
 

@@ -18,7 +18,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from authz.principal import system
-from gateways.messaging import Mail, MailSecurity, MailSettings, Message, Messenger, Sms, SmsSettings
+from gateways.messaging import Message, Messenger, Sms, SmsSettings
 from models.notifications import NotificationChannel
 from models.tenancy import Language
 from planner.ids import encode_id
@@ -30,13 +30,12 @@ from services.notifications.kinds import KINDS
 from services.notifications.sending import MAX_ATTEMPTS, deliver, due
 from services.refusal import Refusal
 from tests.conftest import Place
-from tests.support.mailbox import Mailbox, mailbox
+from tests.support.mailbox import SENDER, Mailbox, code_in, delivering, relay
 from tests.support.messengers import SMS_KEY, SMS_SECRET, Messengers
 from tests.support.serving import serving
 from tests.support.world import PASSWORD, World, mark
 
 NEW_PASSWORD = "another horse 43"
-SENDER = "Trellis <no-reply@trellis.test>"
 ALLOCATE = """mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) {
     count errors { code field } } }"""
 SAVE = """mutation($input: NotificationTemplateInput!) { saveNotificationTemplate(input: $input) {
@@ -53,22 +52,8 @@ SHOWN = "kind channel language address state attempts lastError subject body sen
 
 @pytest.fixture
 async def box(world: World) -> AsyncIterator[Mailbox]:
-    """A mailbox, into which the world's worker sends."""
-    async with mailbox() as made:
-        settings = MailSettings(
-            host="127.0.0.1", port=made.port, security=MailSecurity.NONE, sender=SENDER, timeout_seconds=0.5
-        )
-        world.client.way_out = replace(world.client.way_out, messengers={NotificationChannel.EMAIL: Mail(settings)})
+    async with delivering(world) as made:
         yield made
-
-
-async def relay(world: World) -> int:
-    """Works off the outbox, and what comes of it, each event once; gives how many there were."""
-    done = 0
-    while newest := (await world.sql("SELECT max(id) AS id FROM outbox_event WHERE sent_at IS NULL"))[0]["id"]:
-        done += await world.client.work_off()
-        await world.sql("UPDATE outbox_event SET sent_at = now() WHERE sent_at IS NULL AND id <= $1", newest)
-    return done
 
 
 async def address(world: World, tenant: str, email: str | None, language: Language = Language.ZH_CN) -> None:
@@ -413,6 +398,7 @@ async def test_every_kind_has_a_text_in_every_language(world: World) -> None:
     assert {kind["kind"] for kind in kinds if kind["security"]} == {
         "account.password_reset",
         "account.password_changed",
+        "end_user.email_code",
     }
 
 
@@ -821,12 +807,6 @@ async def reset(world: World, account: str, code: str, new: str = NEW_PASSWORD, 
 
 def refusal(code: str, field: str | None = "verificationCode") -> dict[str, Any]:
     return {"done": False, "errors": [{"code": code, "field": field}]}
-
-
-def code_in(box: Mailbox) -> str:
-    found = re.search(r"\b[0-9]{6}\b", box.text())
-    assert found is not None
-    return found[0]
 
 
 @pytest.mark.feature("S1-73", "S1-75")

@@ -175,7 +175,7 @@ class Marked:
             answer: dict[str, Any] = orjson.loads(orjson.dumps(await application.engine.answer(request, context)))
             return answer
         except (GraphRefusal, GraphRefusals) as refused:
-            return {"errors": refusals_of(refused, "test")}
+            return {"errors": refusals_of(refused, "test", "en")}
 
     # -- what a caller may see ----------------------------------------------------------------------------
 
@@ -649,13 +649,13 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
     marked.check(caller, await marked.ask(caller, text), text)
 
 
-OPEN = {"endUserLogin", "registerEndUser"}
+OPEN = {"endUserLogin", "registerEndUser", "sendEmailCode", "endUserEmailLogin", "resetEndUserPassword"}
 """What anybody may run who names a tenant: it begins a session of somebody else."""
 ECHOING = {"publishAgreement", "setLoginApp"}
 """What shows callers their own words, which may be somebody's number."""
 HARMLESS = {
     "logIn", "refreshSession", "logOut", "changePassword", "requestPasswordReset", "resetPassword", "wechatLogin",
-    "oauthLogin", "uploadFile", *OPEN,
+    "oauthLogin", "setMyLanguage", "uploadFile", *OPEN,
 }  # fmt: skip
 """What takes no id of a row that it changes, and ends the caller's own session, begins one, or leads to one; or takes
 a file, which no generated text holds."""
@@ -768,6 +768,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
     yield Attempt("setEndUserStatus", text, {"id": person})
     text = "mutation($id: ID!) { revokeEndUserSessions(endUser: $id) { errors { code } } }"
     yield Attempt("revokeEndUserSessions", text, {"id": person})
+    text = 'mutation($id: ID!) { eraseEndUser(input: {endUser: $id, reason: "none"}) { errors { code } } }'
+    yield Attempt("eraseEndUser", text, {"id": person})
     text = "mutation($input: SetLoginAppInput!) { setLoginApp(input: $input) { errors { code } } }"
     app = {"provider": "WECHAT_MINI_PROGRAM", "appId": "wx new", "secret": "new"}
     yield Attempt("setLoginApp", text, {"input": {**app, "tenant": tenant}})

@@ -34,8 +34,8 @@ MOST_FIELDS = 45
 TEXTS = ("", "%", "_", "\\", "\\%", "«", "NORTH", "agency «no", "zz")
 BY_SERVICES = {
     "Query": {
-        "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "helpTopic",
-        "invokeTargets", "notificationKinds", "rolePermissions",
+        "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "exportMyData",
+        "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
     "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},
 }  # fmt: skip

@@ -106,7 +106,12 @@ def recorded_changes(row: Mapping[str, Any]) -> list[RecordedChange]:
     ]
 
 
+def page_variant(row: Mapping[str, Any]) -> Any:
+    return orjson.loads(row["variants"]).get("ENTERPRISE")
+
+
 LIVE = {
+    ("MenuItem", "variant"): page_variant,
     ("ScheduledJob", "arguments"): job_arguments,
     ("JobRun", "arguments"): job_arguments,
     ("SimCard", "carrier_state"): carrier_state,

@@ -247,8 +247,8 @@ async def test_a_field_that_must_have_a_value_is_granted_on_all_rows_of_its_type
     fewer = await granted(rich_world, "north", displayIccid=frozenset({Scope.TENANT}))
     with pytest.raises(GraphRefusals) as refused:
         await planner.answer(fewer, text)
-    assert [(r.code, r.message) for r in refused.value.refusals] == [
-        ("FORBIDDEN", "You may not use SimCard.displayIccid.")
+    assert [(r.code, r.text, r.params) for r in refused.value.refusals] == [
+        ("FORBIDDEN", "NOT_GRANTED", {"coordinate": "SimCard.displayIccid"})
     ]
     # more rows than those of the type change nothing
     more = await granted(rich_world, "north", displayIccid=frozenset({Scope.SUBTREE, Scope.ANCESTORS}))

@@ -17,7 +17,7 @@ from gateways.messaging import Mail, MailSettings
 from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
-from services import exports
+from services import email_codes, exports
 from services.jobs.running import (
     carry_out,
 )
@@ -106,6 +106,7 @@ class Client:
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
             "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
+            "end_user.email_code": partial(email_codes.send, runtime.database, runtime.redis, runtime.keys),
         }
         assert set(consumers) == set(CONSUMERS)
         async with runtime.database.transaction(system("test")) as session:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
+
+from gateways.messaging import Mail, MailSecurity, MailSettings
+from models.notifications import NotificationChannel
+from tests.support.world import World
+
+SENDER = "Trellis <no-reply@trellis.test>"
 
 
 @dataclass
@@ -78,3 +85,30 @@ async def mailbox(
         yield made
     finally:
         server.close()
+
+
+@asynccontextmanager
+async def delivering(world: World) -> AsyncIterator[Mailbox]:
+    """A mailbox, into which the world's worker sends."""
+    async with mailbox() as made:
+        settings = MailSettings(
+            host="127.0.0.1", port=made.port, security=MailSecurity.NONE, sender=SENDER, timeout_seconds=0.5
+        )
+        world.client.way_out = replace(world.client.way_out, messengers={NotificationChannel.EMAIL: Mail(settings)})
+        yield made
+
+
+async def relay(world: World) -> int:
+    """Works off the outbox, and what comes of it, each event once; gives how many there were."""
+    done = 0
+    while newest := (await world.sql("SELECT max(id) AS id FROM outbox_event WHERE sent_at IS NULL"))[0]["id"]:
+        done += await world.client.work_off()
+        await world.sql("UPDATE outbox_event SET sent_at = now() WHERE sent_at IS NULL AND id <= $1", newest)
+    return done
+
+
+def code_in(box: Mailbox) -> str:
+    """The verification code in the last mail."""
+    found = re.search(r"\b[0-9]{6}\b", box.text())
+    assert found is not None
+    return found[0]
