@@ -193,7 +193,7 @@ def test_what_was_logged_before_the_partitions_is_moved_into_them(template: Temp
     try:
         command.upgrade(config, "0014_logins")
         asyncio.run(_said(template.services.superuser_url(name), BEFORE))
-        command.upgrade(config, "0017_logs")
+        command.upgrade(config, "0016_logs")
         moved = asyncio.run(_said(template.services.superuser_url(name), "", AFTER))
     finally:
         drop_database(template.services, name)

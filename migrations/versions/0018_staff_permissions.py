@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0019_permissions"
-down_revision = "0016_files"
+revision = "0018_staff_permissions"
+down_revision = "0017_files"
 branch_labels = None
 depends_on = None
 

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0016_files"
-down_revision = "0017_logs"
+revision = "0017_files"
+down_revision = "0016_logs"
 branch_labels = None
 depends_on = None
 

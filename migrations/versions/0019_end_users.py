@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0018_end_users"
-down_revision = "0019_permissions"
+revision = "0019_end_users"
+down_revision = "0018_staff_permissions"
 branch_labels = None
 depends_on = None
 

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0017_logs"
+revision = "0016_logs"
 down_revision = "0015_tasks"
 branch_labels = None
 depends_on = None
