@@ -93,10 +93,10 @@ class Tables:
         if digest is not None:
             shipped = accepts.operations.get(digest[1].lower())
             if shipped is None:
-                raise GraphRefusal("PERSISTED_QUERY_NOT_FOUND", "This door ships no such document.")
+                raise GraphRefusal("PERSISTED_QUERY_NOT_FOUND", "PERSISTED_QUERY_NOT_FOUND")
             return shipped
         if not accepts.ad_hoc and hashlib.sha256(given.encode()).hexdigest() not in accepts.operations:
-            raise GraphRefusal("FORBIDDEN", "This door runs its own operations only; send their sha256.")
+            raise GraphRefusal("FORBIDDEN", "SHIPPED_OPERATIONS_ONLY")
         return given
 
     def read(self, door: str, text: str, variables: Mapping[str, Any]) -> Table:
@@ -179,18 +179,18 @@ class Table:
     def _one_list(self) -> tuple[FieldNode, GraphQLObjectType]:
         """The one connection at the operation's root, and its type."""
         if self._operation.kind is not OperationType.QUERY:
-            raise GraphRefusal("NOT_A_QUERY", "Only a query has rows.")
+            raise GraphRefusal("NOT_A_QUERY", "NOT_A_QUERY")
         query = self._graph.schema.query_type
         assert query is not None
         selected = self._reader.collect(query, [self._operation.node.selection_set])
         if len(selected) != 1:
-            raise GraphRefusal("NOT_ONE_LIST", f"The operation selects {len(selected)} roots.")
+            raise GraphRefusal("NOT_ONE_LIST", "ROOTS_SELECTED", count=len(selected))
         [(key, nodes)] = selected.items()
         name = nodes[0].name.value
         root = self._graph.registry.queries.get(snake(name))
         returned = None if root is None or root.live else get_named_type(query.fields[name].type)
         if not isinstance(returned, GraphQLObjectType) or not returned.name.endswith("Connection"):
-            raise GraphRefusal("NOT_ONE_LIST", f"{name} is no list.", path=[key])
+            raise GraphRefusal("NOT_ONE_LIST", "NO_LIST", path=[key], name=name)
         merged = SelectionSetNode(selections=tuple(n for s in self._reader.below(nodes) for n in s.selections))
         return replace(nodes[0], selection_set=merged, directives=()), returned
 
@@ -199,7 +199,7 @@ class Table:
         selected = self._reader.collect(connection, self._reader.below([self._root]))
         found = {key: nodes for key, nodes in selected.items() if nodes[0].name.value == "nodes"}
         if len(found) != 1 or any(nodes[0].name.value == "edges" for nodes in selected.values()):
-            raise GraphRefusal("NOT_ONE_LIST", "Select the columns under nodes, once.", path=[self._root_key])
+            raise GraphRefusal("NOT_ONE_LIST", "COLUMNS_UNDER_NODES", path=[self._root_key])
         return next(iter(found.items()))
 
     def _leaves(self, kind: Any, sets: Sequence[SelectionSetNode], path: Path) -> Iterator[Path]:
