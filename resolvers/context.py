@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import random
 import types
 import typing
@@ -160,7 +159,9 @@ class _Repeat:
             raise Refusal("INVALID", "idempotencyKey")
         if self.key is None and root.idempotent:
             raise Refusal("REQUIRED", "idempotencyKey")
-        self.digest = hashlib.sha256(orjson.dumps(plain(input), option=orjson.OPT_SORT_KEYS)).digest()
+        # keyed, since an input may hold a password
+        text = orjson.dumps(plain(input), option=orjson.OPT_SORT_KEYS).decode()
+        self.digest = context.runtime.keys.digest(text)
 
     async def first_result(self, session: AsyncSession, payload_type: type) -> Any:
         """The kept payload of an earlier run. A concurrent one is waited for: its row is locked until it ends."""

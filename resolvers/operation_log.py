@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from authz.principal import ROOT_PATH, system
+from authz.principal import ROOT_PATH, PrincipalKind, system
 from models.system import OperationRecord
 from models.tenancy import Tenant
 from planner.registry import MutationRoot
@@ -62,7 +62,11 @@ class OperationLog:
         self.kept = self.kept or self._changes is not None
 
     async def write_alone(self, outcome: str) -> None:
+        """Writes the line of a mutation that changed nothing, or was the visitor's own."""
         principal, runtime = self._context.principal, self._context.runtime
+        if outcome == "TOO_MANY_ATTEMPTS" and principal.kind is PrincipalKind.ANONYMOUS:
+            # the log must not grow by what a limit keeps out
+            return
         scope = principal if principal.path else system("operation log")
         async with runtime.database.transaction(scope) as session:
             tenant_id = principal.tenant_id

@@ -44,8 +44,10 @@ SECRET_NAMES = frozenset(
 SHOWN_ONCE = frozenset({"secret", "uri", "recovery_codes"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"
-LONGEST = 200
-"""So many characters of a value are kept."""
+LONGEST, LONGEST_ARGUMENT = 200, 1_000
+"""So many characters of a value are kept, and of a text that a mutation is given."""
+MOST_ITEMS = 100
+"""So many items of a list that a mutation is given."""
 
 
 def plain(value: Any, *, redact: bool = False) -> Any:
@@ -60,10 +62,11 @@ def plain(value: Any, *, redact: bool = False) -> Any:
             for f in dataclasses.fields(value)
         }
     if isinstance(value, list | tuple):
-        return [plain(item, redact=redact) for item in value]
+        return [plain(item, redact=redact) for item in (value[:MOST_ITEMS] if redact else value)]
     if isinstance(value, str):
         # a text column could not hold it either, but the log must, to tell of the refusal
-        return value.replace("\x00", "\ufffd")
+        text = value.replace("\x00", "\ufffd")
+        return f"{text[:LONGEST_ARGUMENT]}…" if redact and len(text) > LONGEST_ARGUMENT else text
     if value is None or isinstance(value, int | float | bool):
         return value
     if hasattr(value, "filename"):

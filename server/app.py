@@ -162,8 +162,8 @@ class _Sockets:
                 finally:
                     await stream.aclose()  # type: ignore[attr-defined]
             else:
-                yield await engine.answer(asked, context)
-        except (GraphRefusal, GraphRefusals) as error:
+                yield await self.endpoint.deadlines.within(subject.door.limits.seconds, engine.answer(asked, context))
+        except (GraphRefusal, GraphRefusals, TimeoutError) as error:
             raise RequestRefused(refusals_of(error, "socket", subject.language)) from None
 
 

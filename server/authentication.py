@@ -20,6 +20,8 @@ from services.runtime import Runtime
 SCHEME = "TRELLIS-HMAC-SHA256"
 REPLAY_SECONDS = 300
 KEPT_TOKENS = 20_000
+REMEMBERED_SECONDS = 60.0
+"""How long a token is believed without asking, should the word of a change be lost with the process that knew it."""
 _PART = re.compile(r"(\w+)=([^,\s]+)")
 
 
@@ -95,7 +97,11 @@ class Authentication:
         if self._access.listening:
             if len(self._tokens) >= KEPT_TOKENS:
                 self._tokens.clear()
-            self._tokens[authorization, door.name, language] = (generation, claims.expires_at, principal)
+            self._tokens[authorization, door.name, language] = (
+                generation,
+                min(claims.expires_at, time.time() + REMEMBERED_SECONDS),
+                principal,
+            )
         return principal
 
     async def _signed(
@@ -111,7 +117,7 @@ class Authentication:
         try:
             key, timestamp, nonce, signature = (parts[p] for p in ("Credential", "Timestamp", "Nonce", "Signature"))
             age = abs(time.time() - int(timestamp))
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             raise unauthenticated("SIGNATURE_PARTS") from None
         if "API_KEY" not in door.rules.login_methods or age > REPLAY_SECONDS or not 8 <= len(nonce) <= 64:
             raise unauthenticated("SIGNATURE_INVALID")

@@ -84,6 +84,15 @@ class RateLimit:
         self._callers: dict[tuple[str, str], Bucket] = {}
         self._tenants: dict[tuple[int | None, int], Bucket] = {}
 
+    def stranger(self, door: Door, address: str | None) -> Bucket:
+        """The bucket of those at an address who have not shown who they are; raises RateLimited where it is empty, so
+        that nobody may try tokens and signatures as often as he likes."""
+        limit = door.limits.requests_per_minute
+        bucket = _bucket(self._callers, (door.name, f"address:{address}"), limit, time.monotonic())
+        if bucket.left < 1:
+            raise RateLimited(bucket)
+        return bucket
+
     def take(self, door: Door, principal: Principal, address: str | None) -> Bucket:
         """Takes one request from the caller's bucket and its tenant's; gives the one in which less is left.
 
@@ -117,10 +126,12 @@ def _bucket(buckets: dict[K, Bucket], key: K, per_minute: int, now: float) -> Bu
 
 @dataclass
 class _Caller:
-    """What an answer must know of who asked: the language, and what may still be asked; None for a visitor."""
+    """What an answer must know of who asked: the language, what may still be asked (None for a visitor), and whether
+    somebody else is really asking."""
 
     language: str
     budget: Bucket | None = None
+    impersonated: bool = False
 
 
 class GraphQLEndpoint:
@@ -168,7 +179,8 @@ class GraphQLEndpoint:
                 status = STATUS.get(errors[0]["extensions"]["code"], UNPROCESSABLE)
                 body = _error_body(errors)
             finally:
-                logs.forget_impersonator()
+                if caller.impersonated:
+                    logs.forget_impersonator()
             _seconds(door.name, status).observe(time.perf_counter() - started)
         # a status that is no success may be some proxy's, unless the media type says whose answer it is
         kind = JSON if media == JSON and status == 200 else GRAPHQL_RESPONSE
@@ -225,8 +237,10 @@ class GraphQLEndpoint:
         try:
             if principal is None:
                 principal = await self._principal(door, scope, headers, body)
-            logs.name_impersonator(principal)
             caller.language = principal.language
+            if principal.impersonation is not None:
+                caller.impersonated = True
+                logs.name_impersonator(principal)
             origin = _origin(scope, headers, request_id)
             known = principal.kind is not PrincipalKind.ANONYMOUS
             bucket = self.rates.take(door, principal, origin.ip)
@@ -262,9 +276,15 @@ class GraphQLEndpoint:
                 return known
         query = scope["query_string"].decode("latin-1")
         path = f"{scope['path']}?{query}" if query else scope["path"]
-        return await self.authentication.principal(
-            authorization, door, language, method=scope["method"], path=path, body=body, address=_address(scope)
-        )
+        address = _address(scope)
+        stranger = self.rates.stranger(door, address)
+        try:
+            return await self.authentication.principal(
+                authorization, door, language, method=scope["method"], path=path, body=body, address=address
+            )
+        except GraphRefusal:
+            stranger.left -= 1
+            raise
 
     def context(self, door: Door, principal: Principal, origin: Origin, budget: Bucket | None = None) -> Context:
         return Context(self.runtime, principal, door.rules, origin, self.reader, self.nudge, budget=budget)

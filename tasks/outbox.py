@@ -66,7 +66,7 @@ async def relay_events(database: Database, send: Callable[[str, dict[str, Any]],
                     if event.topic in CATALOGUE:
                         deliveries += await fan_out(session, event)
             except Exception:
-                log.exception("an event cannot be handed on", event=event.id, topic=event.topic)
+                log.exception("an event cannot be handed on", key=str(event.key), topic=event.topic)
                 continue
             if event.topic in CONSUMERS:
                 send(CONSUMERS[event.topic], event.payload)

@@ -26,6 +26,9 @@ from planner.registry import QueryRoot
 
 INTROSPECTION = frozenset({"__schema", "__type"})
 
+MAX_MUTATIONS = 10
+"""Mutations of one request; each is a transaction and a line of the operation log."""
+
 
 def compile_plan(
     graph: Graph,
@@ -50,7 +53,10 @@ class Compiler(Values):
         assert root_type is not None
         roots: list[RootPlan] = []
         introspection: list[FieldNode] = []
-        for key, nodes in self.collect(root_type, [self.operation.node.selection_set]).items():
+        selected = self.collect(root_type, [self.operation.node.selection_set])
+        if self.operation.kind is OperationType.MUTATION and len(selected) > MAX_MUTATIONS:
+            raise self.beyond("TOO_MANY_MUTATIONS", limit=MAX_MUTATIONS)
+        for key, nodes in selected.items():
             name = nodes[0].name.value
             if name == "__typename":
                 roots.append(RootPlan(key, name, (key,), constant=root_type.name))

@@ -12,6 +12,8 @@ import hashlib
 import hmac
 import random
 import time
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +33,7 @@ from services.webhook.events import DISABLED, MAX_ATTEMPTS
 log = structlog.get_logger()
 
 SIGNATURE_HEADER = "Trellis-Signature"
-AT_ONCE = 8
+AT_ONCE, OF_ONE = 8, 2
 LEASE = timedelta(seconds=30)
 """Longer than an attempt can take."""
 FIRST_PAUSE = 10.0
@@ -44,6 +46,7 @@ class Taken:
     """A delivery that this worker is about to send, for the ``attempt``-th time."""
 
     id: int
+    endpoint_id: int
     attempt: int
     url: str
     secrets: tuple[str, ...]
@@ -68,53 +71,69 @@ def pause(attempts: int) -> timedelta:
 async def deliver_due(database: Database, keys: Keys, *, inside: bool) -> int:
     """Sends what is due, a few at a time, for some seconds at most; gives how many attempts were made.
 
-    Two workers share what is due. ``inside``: see ``gateways.webhook.checked``.
+    Two workers share what is due. An endpoint that lets everybody wait holds up no more than ``OF_ONE`` of what is
+    under way at once. ``inside``: see ``gateways.webhook.checked``.
     """
     ends, made = time.monotonic() + RUN_SECONDS, 0
-    while time.monotonic() < ends:
-        taken = await _take(database, keys)
-        if not taken:
-            break
-        # one that could not be written down is due again when its time is up
-        ended = await asyncio.gather(*(_attempt(database, one, inside=inside) for one in taken), return_exceptions=True)
-        for one, error in zip(taken, ended, strict=True):
-            if error is not None:
-                log.error("a delivery's attempt was lost", delivery=one.id, exc_info=error)
-        made += len(taken)
+    under_way: Counter[int] = Counter()
+    taking = asyncio.Lock()
+
+    async def line() -> None:
+        nonlocal made
+        while time.monotonic() < ends:
+            async with taking:
+                waited_for = [endpoint for endpoint, deliveries in under_way.items() if deliveries >= OF_ONE]
+                one = await _take(database, keys, waited_for)
+                if one is None:
+                    return
+                under_way[one.endpoint_id] += 1
+            try:
+                await _attempt(database, one, inside=inside)
+            except Exception:
+                # it could not be written down: it is due again when its time is up
+                log.exception("a delivery's attempt was lost", delivery=one.id)
+            finally:
+                under_way[one.endpoint_id] -= 1
+            made += 1
+
+    await asyncio.gather(*(line() for _ in range(AT_ONCE)))
     return made
 
 
-async def _take(database: Database, keys: Keys) -> list[Taken]:
+async def _take(database: Database, keys: Keys, waited_for: Collection[int]) -> Taken | None:
+    """The delivery that has been due for longest, but of no endpoint that is waited for; its attempt begins."""
     async with database.transaction(system("deliver webhooks")) as session:
-        due = await session.execute(
-            select(WebhookDelivery, WebhookEndpoint)
-            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-            .where(
-                WebhookDelivery.status == WebhookDeliveryStatus.PENDING,
-                WebhookDelivery.next_attempt_at <= func.now(),
-                WebhookEndpoint.status == WebhookStatus.ACTIVE,
-                in_business(WebhookEndpoint.tenant_id),
-            )
-            .order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
-            .limit(AT_ONCE)
-            .with_for_update(skip_locked=True, of=WebhookDelivery)
-        )
-        taken = []
-        for delivery, endpoint in due:
-            delivery.attempts += 1
-            delivery.next_attempt_at = datetime.now(UTC) + LEASE
-            taken.append(
-                Taken(
-                    delivery.id,
-                    delivery.attempts,
-                    endpoint.url,
-                    _secrets(keys, endpoint),
-                    delivery.event_key,
-                    delivery.event_type,
-                    delivery.body,
+        due = (
+            await session.execute(
+                select(WebhookDelivery, WebhookEndpoint)
+                .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+                .where(
+                    WebhookDelivery.status == WebhookDeliveryStatus.PENDING,
+                    WebhookDelivery.next_attempt_at <= func.now(),
+                    WebhookEndpoint.status == WebhookStatus.ACTIVE,
+                    WebhookEndpoint.id.not_in(waited_for),
+                    in_business(WebhookEndpoint.tenant_id),
                 )
+                .order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
+                .limit(1)
+                .with_for_update(skip_locked=True, of=WebhookDelivery)
             )
-        return taken
+        ).one_or_none()
+        if due is None:
+            return None
+        delivery, endpoint = due
+        delivery.attempts += 1
+        delivery.next_attempt_at = datetime.now(UTC) + LEASE
+        return Taken(
+            delivery.id,
+            endpoint.id,
+            delivery.attempts,
+            endpoint.url,
+            _secrets(keys, endpoint),
+            delivery.event_key,
+            delivery.event_type,
+            delivery.body,
+        )
 
 
 def _secrets(keys: Keys, endpoint: WebhookEndpoint) -> tuple[str, ...]:

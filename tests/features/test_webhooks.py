@@ -23,7 +23,7 @@ from gateways.webhook import AddressError, checked, is_public, post
 from planner.ids import encode_id
 from server.settings import PROJECT
 from services.api_keys import tell_of_expiring
-from services.webhook.delivery import deliver_due, pause
+from services.webhook.delivery import AT_ONCE, OF_ONE, deliver_due, pause
 from services.webhook.events import CATALOGUE, MAX_ATTEMPTS
 from tasks.outbox import relay_events
 from tests.support.partner import signed
@@ -211,6 +211,26 @@ async def test_a_refused_change_tells_nothing_and_a_large_one_tells_in_parts(ins
     assert sorted(len(data["simCards"]) for data in told) == [3, 20, 100]
     assert sorted(card for data in told for card in data["simCards"]) == sorted(cards)
     assert {data["tenant"] for data in told} == {inside.id("south"), inside.id("south-west")}
+
+
+async def test_an_endpoint_that_lets_everybody_wait_holds_up_nobody_else(inside: World, receiver: Receiver) -> None:
+    receiver.holding = threading.Event()
+    await registered(inside, "south", receiver.url)
+    with receiving() as quick:
+        for number, card in enumerate(active(inside, "south") * 3):
+            await suspend(inside, "south", [card], f"s{number}")
+            await inside.sql("UPDATE sim_card SET status = 'ACTIVE' WHERE status = 'SUSPENDED'")
+        await registered(inside, "acme", quick.url)
+        await suspend(inside, "acme", active(inside, "acme")[:1])
+        await relay(inside)
+        waiting = await inside.sql("SELECT count(*) AS n FROM webhook_delivery WHERE status = 'PENDING'")
+        assert waiting[0]["n"] > AT_ONCE
+        under_way = asyncio.create_task(deliver(inside))
+        assert await asyncio.to_thread(quick.arrived.wait, 8)
+        assert len(receiver.received) == OF_ONE
+        receiver.holding.set()
+        assert await under_way == waiting[0]["n"]
+    assert len(receiver.received) == waiting[0]["n"] - 1
 
 
 @pytest.mark.feature("S0-03", "S0-05")
