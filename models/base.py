@@ -56,6 +56,9 @@ class Base(DeclarativeBase):
         int: BigInteger(),
     }
 
+    __guards__: ClassVar[tuple[str, ...]] = ()
+    """SQL by which the database itself keeps the rules of the table; safe to repeat."""
+
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
 
 
@@ -138,6 +141,9 @@ class Personal:
 
 class AppendOnly:
     """History: the application may insert and read, never change or remove; personal data in it can be erased."""
+
+    __changeable__: ClassVar[tuple[str, ...]] = ()
+    """Columns that may be changed nevertheless."""
 
 
 class Entrusted:

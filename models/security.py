@@ -141,6 +141,8 @@ def statements() -> Iterator[str]:
         rights = "SELECT, INSERT" if issubclass(model, AppendOnly) else "SELECT, INSERT, UPDATE, DELETE"
         yield f"REVOKE ALL ON {name} FROM {APPLICATION_ROLE}"
         yield f"GRANT {rights} ON {name} TO {APPLICATION_ROLE}"
+        if issubclass(model, AppendOnly) and model.__changeable__:
+            yield f"GRANT UPDATE ({', '.join(model.__changeable__)}) ON {name} TO {APPLICATION_ROLE}"
         yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
         yield f"DROP POLICY IF EXISTS {name}_reach ON {name}"
         reach = _predicate(model)
@@ -158,6 +160,7 @@ def statements() -> Iterator[str]:
                 f"CREATE POLICY {name}_written ON {name} FOR INSERT TO {APPLICATION_ROLE} "
                 f"WITH CHECK ({_in_subtree('tenant_path')} OR {_serves_me()})"
             )
+        yield from model.__guards__
         if issubclass(model, Published):
             # for reading only: a policy for all commands would let a tenant remove what those above it publish
             yield f"DROP POLICY IF EXISTS {name}_published ON {name}"

@@ -81,8 +81,6 @@ class Enterprise(Tenant):
 
     business_licence: Mapped[str | None] = mapped_column(nullable=True)
     landline: Mapped[str | None] = mapped_column(nullable=True)
-    credit_limit: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
-    available_amount: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
     __mapper_args__ = {"polymorphic_identity": TenantKind.ENTERPRISE, "polymorphic_load": "inline"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Optional
 
@@ -32,6 +32,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "Int": ("eq", "ne", "in", "lt", "lte", "gt", "gte", "isNull"),
     "Decimal": ("eq", "lt", "lte", "gt", "gte", "isNull"),
     "DateTime": ("eq", "lt", "lte", "gt", "gte", "isNull"),
+    "Date": ("eq", "lt", "lte", "gt", "gte", "isNull"),
     "Boolean": ("eq",),
     "Enum": ("eq", "ne", "in"),
 }
@@ -41,6 +42,7 @@ _NAMES: dict[Any, str] = {
     int: "Int",
     Decimal: "Decimal",
     datetime: "DateTime",
+    date: "Date",
     bool: "Boolean",
 }
 

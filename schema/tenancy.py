@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import strawberry
+from sqlalchemy import ColumnElement, cast, func, select
 
 import models.identity
 import models.sim
 import models.tenancy as stored
+from models.base import MONEY
+from models.ledger import LedgerAccount, LedgerAccountKind
 from models.tenancy import Language, TenantKind, TenantStatus
-from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
+from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
 
 if TYPE_CHECKING:
@@ -55,14 +58,29 @@ class Platform(Tenant):
     """The operator itself, the root of the tree."""
 
 
+def _prepaid(enterprise: Any, of: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Something of the account that an enterprise buys from; zero where it has none yet."""
+    found = select(of).where(
+        LedgerAccount.tenant_id == enterprise.id,
+        LedgerAccount.kind == LedgerAccountKind.PREPAYMENT,
+        LedgerAccount.currency == enterprise.currency,
+    )
+    return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
+
+
 @entity(stored.Enterprise, prefix="ten", filters=SEARCHABLE, sorts=("name", "created_at"))
 class Enterprise(Tenant):
     """A company that buys cards for its own use (S0-36)."""
 
     business_licence: str | None
     landline: str | None
-    credit_limit: Decimal | None = column("What it may owe, in its currency.")
-    available_amount: Decimal | None = column("What it may spend now, in its currency.")
+    credit_limit: Decimal = computed(
+        "What it may owe, in its currency (S0-37).", lambda e: _prepaid(e, -LedgerAccount.floor)
+    )
+    available_amount: Decimal = computed(
+        "What it may spend now, in its currency: what it has paid in advance, and its credit (S0-37).",
+        lambda e: _prepaid(e, LedgerAccount.balance - LedgerAccount.floor),
+    )
 
 
 @entity(stored.Agent, prefix="ten", filters=(*SEARCHABLE, "agent_level"), sorts=("name", "created_at"))

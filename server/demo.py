@@ -18,6 +18,7 @@ from authz.session import Database
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, PackagePeriod, Supplier, SupplierType
 from models.identity import EndUser, RoleAssignment, StaffAccount
 from models.jobs import JobConcurrency, MisfirePolicy, ScheduledJob
+from models.ledger import LedgerAccount, LedgerAccountKind
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
 from server.demo_staff import LEADS, organise
 from server.doors import load_menus
@@ -136,8 +137,7 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
     platform = await plant(session, Platform(kind=TenantKind.PLATFORM, name="Trellis"), None)
     for door, menus in load_menus().items():
         await install_template(session, platform, door, menus)
-    money = {"credit_limit": Decimal(100_000), "available_amount": Decimal(100_000)}
-    acme = await plant(session, Enterprise(kind=TenantKind.ENTERPRISE, name="Acme Logistics", **money), platform)
+    acme = await plant(session, Enterprise(kind=TenantKind.ENTERPRISE, name="Acme Logistics"), platform)
     north = await plant(session, _agent("North Agency", 1), platform)
     south = await plant(session, _agent("South Agency", 1), platform)
     east = await plant(session, _agent("North-East Agency", 2), north)
@@ -152,6 +152,13 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
                 name="Station Street",
                 province="浙江",
                 outlet_type=OutletType.CONVENIENCE_STORE,
+            ),
+            LedgerAccount(
+                tenant_id=acme.id,
+                tenant_path=acme.path,
+                kind=LedgerAccountKind.PREPAYMENT,
+                currency=acme.currency,
+                floor=Decimal(-100_000),
             ),
             EndUser(tenant_id=north.id, tenant_path=north.path, name="Demo User", phone="13800000001"),
             *_jobs(platform),

@@ -9,8 +9,9 @@ from sqlalchemy import delete, func, insert, literal, select, text, true, update
 
 from authz.principal import ROOT_PATH
 from models.base import table_of
+from models.ledger import LedgerAccountKind
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
-from services import identity, validation
+from services import identity, ledger, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import allocation
@@ -132,10 +133,9 @@ async def create_enterprise(
         kind=TenantKind.ENTERPRISE,
         business_licence=validation.optional(business_licence, "businessLicence"),
         landline=validation.phone(landline, "landline"),
-        credit_limit=0,
-        available_amount=0,
     )
     await place(work, _profile(tenant, profile), parent)
+    await ledger.account_of(work, tenant, LedgerAccountKind.PREPAYMENT, tenant.currency)
     await _first_account(work, tenant, account)
     return tenant
 

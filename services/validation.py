@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from ipaddress import ip_address as parsed_address
 from zoneinfo import available_timezones
 
@@ -17,6 +18,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._:/-][A-Za-z0-9]+)*")
 MIN_PASSWORD = 10
 MAX_TEXT = 200
+MONEY_DECIMALS = 4
 
 
 def text(value: str | None, field: str, *, required: bool = True, limit: int = MAX_TEXT) -> str:
@@ -90,6 +92,17 @@ def currency(value: str, field: str) -> str:
     if not _CURRENCY.fullmatch(found):
         raise Refusal("INVALID", field)
     return found
+
+
+def money(value: Decimal, field: str, *, positive: bool = False) -> Decimal:
+    """An amount of money, to the ten-thousandth; what is finer is refused, not rounded."""
+    if not value.is_finite() or abs(value) >= Decimal(10) ** 14 or value != round(value, MONEY_DECIMALS):
+        raise Refusal("INVALID", field)
+    if value < 0:
+        raise Refusal("NEGATIVE", field)
+    if positive and value == 0:
+        raise Refusal("NOT_POSITIVE", field)
+    return value
 
 
 def password(value: str, field: str) -> str:

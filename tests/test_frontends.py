@@ -164,9 +164,10 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
-        "CancelTask", "ChangePassword", "ConfirmSecondFactor", "EnrolSecondFactor", "LogIn", "LogOut",
-        "MarkNotificationsRead", "RefreshSession", "RequestPasswordReset", "ResetPassword", "SetMyLanguage",
-        "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents",
+        "CancelTask", "CancelTopUp", "ChangePassword", "ConfirmSecondFactor", "ConfirmTopUp", "EnrolSecondFactor",
+        "LogIn", "LogOut", "MarkNotificationsRead", "RecordTopUp", "RefreshSession", "RequestPasswordReset",
+        "ResetPassword", "SetCreditLimit", "SetMyLanguage", "SetNotificationOptOut", "StartExport", "TaskProgress",
+        "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from graphql import (
@@ -346,6 +347,8 @@ class Writer:
             return moved.astimezone(timezone(timedelta(hours=self.one((0, 8))))).isoformat()
         if isinstance(value, bool) or declared.column is None:
             return value
+        if isinstance(value, Decimal | date):
+            return str(value)
         if isinstance(value, int):
             return value + self.one((0, 0, 1, -1))
         if operator in ("startsWith", "contains"):

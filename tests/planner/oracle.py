@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -572,7 +572,11 @@ def postgres_text(value: Any) -> str | None:
     return str(value)
 
 
-_FROM_TEXT: dict[type, Callable[[str], Any]] = {datetime: datetime.fromisoformat}
+_FROM_TEXT: dict[type, Callable[[str], Any]] = {
+    datetime: datetime.fromisoformat,
+    date: date.fromisoformat,
+    Decimal: Decimal,
+}
 
 
 def _wanted(oracle: Oracle, entity: Entity, name: str, value: Any) -> Any:
@@ -584,9 +588,8 @@ def _wanted(oracle: Oracle, entity: Entity, name: str, value: Any) -> Any:
         return value if isinstance(value, bool) else key_of(target, value)
     column = entity.fields[name].column
     assert column is not None
-    if isinstance(value, str) and column.type.python_type is datetime:
-        return datetime.fromisoformat(value)
-    return value
+    from_text = _FROM_TEXT.get(column.type.python_type)
+    return from_text(value) if from_text is not None and isinstance(value, str) else value
 
 
 def _compares(operator: str, value: Any, wanted: Any) -> bool:

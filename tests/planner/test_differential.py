@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -110,6 +111,14 @@ def page_variant(row: Mapping[str, Any]) -> Any:
     return orjson.loads(row["variants"]).get("ENTERPRISE")
 
 
+def prepaid(row: Mapping[str, Any], store: Store, of: Callable[[Mapping[str, Any]], Decimal]) -> str:
+    wanted = (row["id"], "PREPAYMENT", row["currency"])
+    for account in store.by_key["ledger_account"].values():
+        if (account["tenant_id"], account["kind"], account["currency"]) == wanted:
+            return str(of(account))
+    return "0.0000"
+
+
 LIVE = {
     ("MenuItem", "variant"): page_variant,
     ("ScheduledJob", "arguments"): job_arguments,
@@ -131,6 +140,11 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
         row["status"] == "ACTIVE" and timedelta(0) < row["expires_at"] - datetime.now(UTC) <= timedelta(days=14)
     ),
     ("Task", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
+    ("LedgerAccount", "available"): lambda row, _: None if row["floor"] is None else str(row["balance"] - row["floor"]),
+    ("Enterprise", "creditLimit"): lambda row, store: prepaid(row, store, lambda account: -account["floor"]),
+    ("Enterprise", "availableAmount"): lambda row, store: prepaid(
+        row, store, lambda account: account["balance"] - account["floor"]
+    ),
     ("SimAllocation", "activatedAt"): lambda row, store: (
         store.by_key["sim_card"][row["sim_card_id"]]["activated_at"] if row["ended_at"] is None else None
     ),

@@ -49,6 +49,7 @@ from models.jobs import (
     MisfirePolicy,
     ScheduledJob,
 )
+from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, LedgerTransfer, TopUp, TransferKind
 from models.network_devices import NetworkDevice, NetworkDeviceLicense, NetworkDeviceStatus, NetworkDeviceType
 from models.notifications import (
     Notification,
@@ -286,12 +287,19 @@ async def _tenants(session: AsyncSession, world: World) -> None:
     enterprise = Enterprise(
         kind=TenantKind.ENTERPRISE,
         name=f"Company {mark('acme')}",
-        credit_limit=Decimal(1000),
-        available_amount=Decimal(1000),
         business_licence=mark("acme"),
         remark=mark("acme"),
     )
-    world.tenants["acme"] = await plant(session, enterprise, world.tenants["platform"])
+    acme = world.tenants["acme"] = await plant(session, enterprise, world.tenants["platform"])
+    session.add(
+        LedgerAccount(
+            tenant_id=acme.id,
+            tenant_path=acme.path,
+            kind=LedgerAccountKind.PREPAYMENT,
+            currency="CNY",
+            floor=Decimal(-1000),
+        )
+    )
     await agent("north", "platform", 1)
     await agent("north-east", "north", 2)
     await agent("coast", "north-east", 3)
@@ -506,6 +514,16 @@ async def mark_the_rest(world: World) -> None:
                     user_agent=f"Browser {mark(name)}",
                 )
             )
+        platform = world.tenants["platform"]
+        receipts = LedgerAccount(
+            tenant_id=platform.id,
+            tenant_path=platform.path,
+            kind=LedgerAccountKind.RECEIPTS,
+            currency="USD",
+            floor=None,
+        )
+        session.add(receipts)
+        await session.flush()
         for name, tenant in world.tenants.items():
             owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
             role = Role(**owner, name=f"Role {mark(name)}", remark=mark(name))
@@ -517,6 +535,31 @@ async def mark_the_rest(world: World) -> None:
                     template,
                     post,
                     TenantModule(**owner, module=f"module-{tenant.id}", enabled=True, page_variant="plain"),
+                ]
+            )
+            held = LedgerAccount(**owner, kind=LedgerAccountKind.PREPAYMENT, currency="USD", floor=Decimal(0))
+            moved = LedgerTransfer(
+                **owner, kind=TransferKind.OPENING, idempotency_key=f"opening:{tenant.id}", memo=mark(name)
+            )
+            session.add_all([held, moved])
+            await session.flush()
+            session.add_all(
+                [
+                    LedgerEntry(**owner, transfer_id=moved.id, ledger_account_id=held.id, amount=Decimal(5)),
+                    LedgerEntry(
+                        tenant_id=receipts.tenant_id,
+                        tenant_path=receipts.tenant_path,
+                        transfer_id=moved.id,
+                        ledger_account_id=receipts.id,
+                        amount=Decimal(-5),
+                    ),
+                    TopUp(
+                        **owner,
+                        amount=Decimal(5),
+                        currency="USD",
+                        received_on=date(2026, 1, 5),
+                        reference=mark(name),
+                    ),
                 ]
             )
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
