@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -45,6 +46,8 @@ from planner.pool import Connections
 PAGE = 1_000
 PAGING = frozenset({"first", "last", "after", "before"})
 KEPT_PLANS = 20
+MAX_LEAVES = 5_000
+"""Leaf fields of all the types that rows may be of; a chain of rows multiplies them."""
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 Cell = str | int | float | None
@@ -120,7 +123,10 @@ class Table:
         self._root, found = self._one_list()
         self._nodes, nodes = self._one_selection(found)
         kind = get_named_type(found.fields["nodes"].type)
-        self._columns = list(dict.fromkeys(self._leaves(kind, self._reader.below(nodes), ())))
+        leaves = list(islice(self._leaves(kind, self._reader.below(nodes), ()), MAX_LEAVES + 1))
+        if len(leaves) > MAX_LEAVES:
+            raise GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS", limit=MAX_LEAVES)
+        self._columns = list(dict.fromkeys(leaves))
         self.headings = [".".join(path) for path in self._columns]
         self._info = f"{self._nodes}Page"
         self._after = _unused("after", {d.variable.name.value for d in operation.node.variable_definitions or ()})

@@ -39,3 +39,15 @@ def test_a_document_that_is_not_shipped_is_unknown(ad_hoc: bool) -> None:
     with pytest.raises(GraphRefusal) as refused:
         tables(ad_hoc=ad_hoc).text("door", "0" * 64)
     assert refused.value.code == "PERSISTED_QUERY_NOT_FOUND"
+
+
+def test_columns_that_multiply_are_bounded() -> None:
+    """Each parent may be of three types, so a chain of them has three times as many leaves at each step."""
+    chain = "name"
+    for _ in range(11):
+        chain = f"parent {{ {chain} }}"
+    with pytest.raises(GraphRefusal) as refused:
+        tables(ad_hoc=True).read("door", f"{{ tenants {{ nodes {{ {chain} }} }} }}", {})
+    assert refused.value.code == "LIMIT_EXCEEDED"
+    few = "{ tenants { nodes { name parent { name parent { name } } } } }"
+    assert tables(ad_hoc=True).read("door", few, {}).headings == ["name", "parent.name", "parent.parent.name"]
