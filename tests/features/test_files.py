@@ -269,8 +269,8 @@ async def test_an_import_reads_its_file_and_leaves_the_refused_rows(stored: Worl
     sheet = ("cards.csv", "ICCID,运营商,供应商,卡类型\n12,CMCC,移动OneLink,机械卡\n".encode())
     made = (await stored.client.upload("admin", IMPORT, sheet, await stored.token("operations"))).json()
     await stored.client.work_off()
-    query = "query($id: ID!) { importTask(id: $id) { status done failed refusedFileUrl } }"
-    task = (await stored.data("operations", query, {"id": made["data"]["importSimCards"]["task"]["id"]}))["importTask"]
+    query = "query($id: ID!) { task(id: $id) { status done failed refusedFileUrl } }"
+    task = (await stored.data("operations", query, {"id": made["data"]["importSimCards"]["task"]["id"]}))["task"]
     assert (task["status"], task["done"], task["failed"]) == ("SUCCEEDED", 0, 1)
     answer = await stored.client.http.get(task["refusedFileUrl"])
     assert answer.status_code == 200

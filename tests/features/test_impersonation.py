@@ -141,7 +141,7 @@ async def test_who_may_and_as_whom(world: World) -> None:
     assert codes(await begun(world, reason="x" * 501)) == [("INVALID", "reason")]
     # operations may look, where the account may do nothing that operations may not
     assert codes(await begun(world, by="operations")) == [("ACCOUNT_ABOVE", "accountId")]
-    assert codes(await begun(world, by="operations", write=True)) == [("NOT_GRANTED", "write")]
+    assert codes(await begun(world, by="operations", write=True)) == [("WRITE_NOT_GRANTED", "write")]
     input = {"accountId": encode_id("acc", 999_999), "reason": REASON}
     payload = (await world.data("admin", IMPERSONATE, {"input": input}))["impersonate"]
     assert codes(payload) == [("NOT_FOUND", "accountId")]

@@ -179,7 +179,7 @@ async def test_a_job_keeps_the_partitions_of_the_platform_only(world: World) -> 
            FROM scheduled_job WHERE tenant_id = $1 RETURNING id""",
         north.id,
     )
-    await carry_out(world.client.application.runtime.database, [foreign["id"]])
+    await carry_out(world.client.application.runtime.database, world.client.application.runtime.files, [foreign["id"]])
     done = await world.sql("SELECT message FROM job_run WHERE invoke_target = 'keepPartitions' ORDER BY id")
     assert [row["message"] for row in done] == ["Made: 0, dropped: 0", "Nothing: partitions are the platform's."]
 
