@@ -337,7 +337,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "recovery_code", *PUBLISHED}
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
-        "staff_position",
+        "staff_position", "ledger_account", "ledger_entry",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -856,9 +856,9 @@ CATALOGUE = {
     "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
-    "grantMembership", "impersonate",
+    "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp",
 }  # fmt: skip
-"""What takes ids of the platform's own catalogue or jobs; only the platform's staff may call it."""
+"""What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 
 
 def test_every_mutation_that_takes_an_id_is_attempted(marked: Marked) -> None:
