@@ -71,6 +71,8 @@ DOWNLOAD = {
 }
 """What stands on every file that leaves: whatever is in it, a browser runs nothing of it."""
 
+READY_SECONDS = 3.0
+"""A process whose databases do not answer within this is not ready."""
 SPREAD_SECONDS = 0.3
 """Over so long the sockets of a process ask whether they still may, when something about access has changed."""
 
@@ -290,11 +292,12 @@ class Application:
     async def ready(self, _: Request) -> Response:
         """Whether this process can answer: its databases do."""
         try:
-            async with self.database.engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-            async with self.reader.lease() as connection:
-                await connection.raw.execute("SELECT 1")
-            await self.redis.ping()
+            async with asyncio.timeout(READY_SECONDS):
+                async with self.database.engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+                async with self.reader.lease() as reading:
+                    await reading.raw.execute("SELECT 1")
+                await self.redis.ping()
         except Exception as error:  # noqa: BLE001 - whatever it is, the process is not ready
             return JSONResponse({"ready": False, "reason": type(error).__name__}, 503)
         return JSONResponse({"ready": True})

@@ -41,6 +41,7 @@ def stopped(*_):
     open(sys.argv[1] + "/stopped", "a").write("api ")
     os._exit(0)
 signal.signal(signal.SIGTERM, stopped)
+print("starting", flush=True)
 time.sleep(float(sys.argv[3]))
 HTTPServer(("127.0.0.1", int(sys.argv[2])), Ready).serve_forever()
 '''
@@ -242,8 +243,8 @@ def test_it_says_where_to_go_and_sigterm_stops_everything_in_order(launch: Calla
 
 def test_ctrl_c_while_it_starts_stops_what_runs(launch: Callable[..., Launch]) -> None:
     launched = launch(api_delay=600)
-    scheduler_log = launched.state_dir / "logs" / "scheduler.log"
-    assert eventually(lambda: scheduler_log.exists() and "scheduling" in tail(scheduler_log), patience=20.0)
+    api_log = launched.state_dir / "logs" / "api.log"
+    assert eventually(lambda: api_log.exists() and "starting" in tail(api_log), patience=20.0)
     launched.process.send_signal(signal.SIGINT)
     assert launched.output() == ("", "")
     assert launched.process.returncode == 0
@@ -268,9 +269,10 @@ def test_killing_the_launcher_leaves_no_orphan_even_of_a_busy_worker(launch: Cal
 def test_a_program_that_ends_takes_everything_down_and_its_log_says_why(launch: Callable[..., Launch]) -> None:
     launched = launch()
     launched.wait_until_up()
+    log = launched.state_dir / "logs" / "scheduler.log"
+    assert eventually(lambda: log.exists() and "scheduling" in tail(log), patience=10.0)
     os.kill(launched.pid_of("scheduling"), signal.SIGKILL)
     _, errors = launched.output()
-    log = launched.state_dir / "logs" / "scheduler.log"
     assert errors == f"scheduler ended with code -9. Its log, {log}, ends with:\nscheduling\n"
     assert launched.process.returncode == 1
     assert launched.children() == []
