@@ -12,6 +12,7 @@ from sqlalchemy import Select, select
 
 import models.system as stored
 from authz.coordinates import Act
+from authz.scopes import within
 from models.system import ChangeAction
 from planner.ids import encode_id
 from planner.mapping import (
@@ -131,11 +132,13 @@ async def record_arguments(ctx: Context, rows: Sequence[Any]) -> list[str | None
 
 @loads(OperationRecord, "changes")
 async def recorded_changes(ctx: Context, rows: Sequence[Any]) -> list[list[RecordedChange]]:
-    """What was changed, less the values of fields that the reader may not read."""
+    """What was changed, less the values of fields that the reader may not read wherever it reads the log."""
     grants = ctx.principal.grants
+    log = grants.reach_of("OperationRecord", "changes", Act.READ)
 
     def told(change: dict[str, Any]) -> RecordedChange:
-        readable = grants.allows(change["type"], change["field"], Act.READ)
+        reach = grants.reach_of(change["type"], change["field"], Act.READ)
+        readable = log is not None and reach is not None and within(log, reach)
         return RecordedChange(
             type=change["type"],
             id=change["id"],

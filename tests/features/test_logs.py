@@ -14,6 +14,7 @@ from planner.ids import encode_id
 from server.demo import add_account
 from services.changes import MOST, Changes
 from tests.features.test_sim_inventory import iccid, supplier
+from tests.support.office import office
 from tests.support.people import payload, shipped
 from tests.support.world import PASSWORD, World, password_hash
 
@@ -176,6 +177,24 @@ async def test_everyone_reads_the_operations_of_their_own_branch(world: World) -
     assert await logins("acme") == []
     for account in ("finance", "sales", "operations"):
         assert await world.codes(account, RECORDS) == ["FORBIDDEN"]
+
+
+@pytest.mark.feature("S1-30")
+async def test_a_reader_is_not_told_of_values_that_it_may_not_read(world: World) -> None:
+    """An auditor of the same company reads that a department was made, and nothing of it: departments are not hers."""
+    await world.data("north", CREATE_DEPARTMENT, {"input": {"name": "Sales"}})
+    north = await office(world, "north")
+    await north.staff("north-auditor", await north.role("Auditor", "system:operations"))
+    asked = """{ operationRecords(filter: {mutation: {eq: "create_department"}}) {
+        nodes { changes { type field action before after } } } }"""
+    told = {}
+    for reader, answer in (
+        ("north", {"data": await world.data("north", asked)}),
+        ("north-auditor", await north.ask("north-auditor", asked)),
+    ):
+        (found,) = answer["data"]["operationRecords"]["nodes"]
+        told[reader] = values(found, "Department", "CREATED")["name"]
+    assert told == {"north": (None, "Sales"), "north-auditor": (None, "[redacted]")}
 
 
 @pytest.mark.feature("S1-30")
