@@ -3,6 +3,7 @@
 from models import (
     agreements,
     catalog,
+    commission,
     dictionaries,
     guidance,
     identity,
@@ -22,6 +23,7 @@ from models import (
 __all__ = [
     "agreements",
     "catalog",
+    "commission",
     "dictionaries",
     "guidance",
     "identity",

@@ -3,6 +3,7 @@
 from resolvers import (
     agreements,
     catalog,
+    commission,
     dictionaries,
     end_users,
     files,
@@ -29,6 +30,7 @@ from resolvers import (
 __all__ = [
     "agreements",
     "catalog",
+    "commission",
     "dictionaries",
     "end_users",
     "files",

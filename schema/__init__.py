@@ -3,6 +3,7 @@
 from schema import (
     agreements,
     catalog,
+    commission,
     dictionaries,
     files,
     guidance,
@@ -25,6 +26,7 @@ from schema import (
 __all__ = [
     "agreements",
     "catalog",
+    "commission",
     "dictionaries",
     "files",
     "guidance",

@@ -80,7 +80,8 @@ class RateLimited(GraphRefusal):
 class RateLimit:
     """A bucket for each caller, and one for each tenant that has a limit of its own, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._callers: dict[tuple[str, str], Bucket] = {}
         self._tenants: dict[tuple[int | None, int], Bucket] = {}
 
@@ -88,7 +89,7 @@ class RateLimit:
         """The bucket of those at an address who have not shown who they are; raises RateLimited where it is empty, so
         that nobody may try tokens and signatures as often as he likes."""
         limit = door.limits.requests_per_minute
-        bucket = _bucket(self._callers, (door.name, f"address:{address}"), limit, time.monotonic())
+        bucket = _bucket(self._callers, (door.name, f"address:{address}"), limit, self._clock())
         if bucket.left < 1:
             raise RateLimited(bucket)
         return bucket
@@ -98,7 +99,7 @@ class RateLimit:
 
         Raises RateLimited, and takes nothing, where either is empty.
         """
-        now = time.monotonic()
+        now = self._clock()
         own = _bucket(self._callers, (door.name, caller_of(principal, address)), door.limits.requests_per_minute, now)
         least = own
         limit = principal.tenant_requests_per_minute

@@ -11,7 +11,7 @@ from authz.principal import ROOT_PATH
 from models.base import table_of
 from models.ledger import LedgerAccountKind
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
-from services import identity, ledger, validation
+from services import commission, identity, ledger, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import allocation
@@ -241,6 +241,7 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
     )
     await work.session.refresh(tenant)
     await allocation.branch_moved(work, tenant)
+    await commission.branch_moved(work, tenant)
     work.access_changed = True
     return tenant
 

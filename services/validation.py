@@ -105,6 +105,13 @@ def money(value: Decimal, field: str, *, positive: bool = False) -> Decimal:
     return value
 
 
+def percentage(value: Decimal, field: str) -> Decimal:
+    """A share in percent, from 0 to 100, to the ten-thousandth."""
+    if money(value, field) > 100:
+        raise Refusal("INVALID", field)
+    return value
+
+
 def password(value: str, field: str) -> str:
     """At least ten characters with letters and digits; INVALID beyond what the hash should be fed."""
     if len(value) > 1_000:

@@ -15,6 +15,7 @@ from alembic.config import Config
 from pydantic import SecretStr
 
 from server.app import Application, build
+from server.http import RateLimit
 from server.settings import PROJECT, Settings
 from tests.support import services as run_services
 from tests.support.client import Client
@@ -126,7 +127,13 @@ async def world(client: Client, place: Place) -> World:
 
 
 @pytest.fixture(scope="session")
-async def shared_world(shared_place: Place) -> AsyncIterator[World]:
-    """The same, made once for all tests of a process that only read."""
+async def world_of_all(shared_place: Place) -> AsyncIterator[World]:
     async for found in _running(shared_place):
         yield await sow(found, shared_place.superuser_url)
+
+
+@pytest.fixture
+def shared_world(world_of_all: World) -> World:
+    """The same, made once for all tests of a process that only read; its callers may ask as if none had asked yet."""
+    world_of_all.client.application.endpoint.rates = RateLimit()
+    return world_of_all

@@ -157,8 +157,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     agent, enterprise = names("agent", "agent_admin"), names("agent", "enterprise_admin")
     assert agent == {one.name for one in SHIPPED if one.door == "agent"}
     assert agent - enterprise == {
-        "Agents", "AllocateSimCards", "CreateAgent", "PurchasePrices", "RecallSimCards", "SetTenantModule",
-        "UpdateTenant",
+        "Agents", "AllocateSimCards", "CommissionRates", "CreateAgent", "PurchasePrices", "RecallSimCards",
+        "SetCommissionRate", "SetTenantModule", "UpdateTenant",
     }  # fmt: skip
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}

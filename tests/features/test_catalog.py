@@ -458,9 +458,9 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 SOWN_LATER = (
-    "agreementVersions", "dictionaryTypes", "helpTopics", "ledgerTransfers", "loginApps", "membershipGrants",
-    "networkDevices", "positions", "roles", "storedFiles", "systemParameters", "tenantModules", "topUps",
-    "webhookDeliveries", "webhookEndpoints",
+    "agreementVersions", "commissionRates", "dictionaryTypes", "helpTopics", "ledgerTransfers", "loginApps",
+    "membershipGrants", "networkDevices", "positions", "roles", "storedFiles", "systemParameters",
+    "tenantModules", "topUps", "webhookDeliveries", "webhookEndpoints",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {

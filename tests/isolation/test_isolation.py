@@ -337,7 +337,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "recovery_code", *PUBLISHED}
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
-        "staff_position", "ledger_account", "ledger_entry",
+        "staff_position", "ledger_account", "ledger_entry", "commission_rate",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -738,6 +738,9 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = "mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) " + CARDS + " }"
         repeat = {"idempotencyKey": str(uuid.uuid4())}
         yield Attempt("allocateSimCards", text, {"input": {"to": target, "cards": {"ids": [mine]}, **repeat}})
+        text = "mutation($input: SetCommissionRateInput!) { setCommissionRate(input: $input) { errors { code } } }"
+        rate = {"agent": target, "package": encode_id("pkg", world.packages["CM-M-1G"].id), "percent": "1"}
+        yield Attempt("setCommissionRate", text, {"input": {**rate, **repeat}})
         text = "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { id } errors { code } } }"
         yield Attempt("updateTenant", text, {"input": {"id": target, "name": "Taken"}})
         text = "mutation($input: SetTenantStatusInput!) { setTenantStatus(input: $input) { errors { code } } }"

@@ -17,6 +17,7 @@ import pytest
 
 from planner.ids import encode_id
 from server.app import Application, build
+from server.http import RateLimit
 from tests.conftest import Place
 from tests.support.client import Client
 from tests.support.world import CARDS_PER_TENANT, World
@@ -593,6 +594,8 @@ async def _locked_out(world: World, within: float) -> None:
 
 async def test_too_many_requests_wait_a_moment(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, shared_world.client, "merchant", requests_per_minute=60)
+    now = [0.0]
+    monkeypatch.setattr(shared_world.client.application.endpoint, "rates", RateLimit(clock=lambda: now[0]))
     hello = {"query": "{ viewer { door } }"}
     statuses = [(await send(shared_world, hello, door="merchant", account=None)).status_code for _ in range(11)]
     assert statuses == [200] * 10 + [429]
@@ -600,6 +603,10 @@ async def test_too_many_requests_wait_a_moment(shared_world: World, monkeypatch:
     assert (answer.status_code, code(answer)) == (429, "RATE_LIMITED")
     # another door counts for itself
     assert (await send(shared_world, hello, account=None)).status_code == 200
+    # a moment later one more may come, and no two
+    now[0] += 1
+    statuses = [(await send(shared_world, hello, door="merchant", account=None)).status_code for _ in range(2)]
+    assert statuses == [200, 429]
 
 
 # -- who asks -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ async def test_wrong_tokens_are_counted_before_anything_is_looked_up(
     shared_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(monkeypatch, shared_world.client, "merchant", requests_per_minute=60)
-    monkeypatch.setattr(shared_world.client.application.endpoint, "rates", RateLimit())
+    monkeypatch.setattr(shared_world.client.application.endpoint, "rates", RateLimit(clock=lambda: 0.0))
     http = shared_world.client.http
     told = []
     for number in range(12):

@@ -22,6 +22,7 @@ from stdnum import luhn
 from authz.principal import system
 from models.agreements import Agreement, AgreementConsent
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
+from models.commission import CommissionRate
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
@@ -561,6 +562,14 @@ async def mark_the_rest(world: World) -> None:
                         reference=mark(name),
                     ),
                 ]
+            )
+            session.add(
+                CommissionRate(
+                    **owner,
+                    data_package_id=world.packages["CM-M-1G"].id,
+                    percent=Decimal(3 * tenant.id % 7),
+                    creator_id=tenant.parent_id or tenant.id,
+                )
             )
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
             parameter = SystemParameter(

@@ -1,0 +1,34 @@
+"""Agents' commission: the rates that they are given."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+
+import models.commission as stored
+from planner.mapping import Connection, refer
+from planner.registry import mutation, query
+from resolvers.context import Context, key_of
+from schema.commission import CommissionRate, CommissionRatePayload, SetCommissionRateInput
+from services import commission
+
+
+@query(Connection[CommissionRate])
+def commission_rates() -> Select[stored.CommissionRate]:
+    """The caller's own shares and those of the agents below (S0-22, S0-46)."""
+    return select(stored.CommissionRate)
+
+
+@query(CommissionRate, by=("id",))
+def commission_rate() -> Select[stored.CommissionRate]:
+    """One agent's share of one data package (S0-46)."""
+    return select(stored.CommissionRate)
+
+
+@mutation(idempotent=True)
+async def set_commission_rate(ctx: Context, input: SetCommissionRateInput) -> CommissionRatePayload:
+    """Gives an agent directly below its share of a data package's sale price, no greater than one's own; greater ones
+    further below come down with it (S0-22, S0-46)."""
+    key, lowered = await commission.set_rate(
+        ctx.now, key_of(input.agent, "ten", "agent"), key_of(input.package, "pkg", "package"), input.percent
+    )
+    return CommissionRatePayload(commission_rate=refer(key), lowered=lowered, errors=[])
