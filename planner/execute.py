@@ -90,6 +90,8 @@ class Execution:
         if root.shape is not None:
             collect_references(root.shape, value, references)
         for level in root.levels:
+            if not level.sql:
+                continue
             keys = self._keys(level, references)
             if keys is not None and not keys:
                 groups[level.number] = {}
@@ -100,9 +102,15 @@ class Execution:
             except asyncpg.DataError as error:
                 # the text inside a forged cursor, or a number beyond the column's range
                 raise bad_input("VALUE_UNFIT", error=error) from None
-            groups[level.number] = _grouped(level, rows)
-            if level.look_ahead is not None:
-                self.state.more[level.number] = _trimmed(level, groups[level.number], level.look_ahead)
+            if level.guest is not None:
+                self._take(level.guest[0], guests(level, rows))
+                rows = rows[:1]
+            self._take(level, _grouped(level, rows))
+
+    def _take(self, level: Level, groups: Any) -> None:
+        self.state.groups[level.number] = groups
+        if level.look_ahead is not None:
+            self.state.more[level.number] = _trimmed(level, groups, level.look_ahead)
 
     def _keys(self, level: Level, references: Mapping[int, Sequence[int]]) -> list[int] | None:
         if level.kind == "keyed":
@@ -154,6 +162,13 @@ def _grouped(level: Level, rows: list[Any]) -> Any:
         else:
             group.append(row)
     return groups
+
+
+def guests(level: Level, rows: list[Any]) -> dict[Any, list[Any]]:
+    """The rows that a level's statement read for its guest, after the level's one row: by the guest's parent."""
+    assert level.guest is not None
+    guest, width = level.guest
+    return {rows[0][guest.parent_column]: [row[width:] for row in rows[1:]]} if len(rows) > 1 else {}
 
 
 def _trimmed(level: Level, groups: Any, size: int) -> Any:

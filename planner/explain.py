@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from authz.principal import Principal
+from planner.execute import guests
 from planner.plan import Plan
 from planner.pool import Pool
 
@@ -21,7 +22,8 @@ def explain(plan: Plan, principal: Principal) -> str:
     for root in plan.roots:
         for level in root.levels:
             origin = "root" if level.parent is None else f"below level {level.parent}"
-            parts.append(f"\n-- {root.key}: level {level.number}, {level.kind}, {origin}\n{level.sql}")
+            sql = level.sql or f"(read by the statement of level {level.parent})"
+            parts.append(f"\n-- {root.key}: level {level.number}, {level.kind}, {origin}\n{sql}")
         parts += [
             f"\n-- {root.key}: live field on level {field.level}, answered by {field.loader.__name__}"
             for field in root.live
@@ -38,12 +40,18 @@ async def analyze(plan: Plan, principal: Principal, variables: Mapping[str, Any]
         for root in plan.roots:
             for level in root.levels:
                 keys = None
+                if not level.sql:
+                    continue
                 if level.parent is not None:
                     keys = [r[level.parent_column] for r in rows[level.parent] if r[level.parent_column] is not None]
                 elif level.kind == "keyed":
                     continue
                 arguments = level.fill(keys, variables, principal)
                 told = await connection.raw.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {level.sql}", *arguments)
-                rows[level.number] = await connection.raw.fetch(level.sql, *arguments)
+                found = await connection.raw.fetch(level.sql, *arguments)
+                if level.guest is not None:
+                    guest, _ = level.guest
+                    rows[guest.number] = [row for group in guests(level, found).values() for row in group]
+                rows[level.number] = found[:1] if level.guest else found
                 parts.append(f"-- {root.key}: level {level.number}\n" + "\n".join(line[0] for line in told))
     return "\n\n".join(parts)

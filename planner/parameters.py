@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Dialect, Select, Text, bindparam
+from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Dialect, Select, Text, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.types import Enum, TypeEngine
 
@@ -116,7 +116,7 @@ class Parameters:
     def cursor_value(self, name: str, index: int) -> ColumnElement[Any]:
         return self._bind(f"{name}[1][{index}]", Text())
 
-    def compile(self, statement: Select[Any], function: str) -> tuple[str, str]:
+    def compile(self, statement: Select[Any] | CompoundSelect[Any], function: str) -> tuple[str, str]:
         """(SQL, source of the function that fills its parameters from K, V and P)."""
         compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
         order: Sequence[str] = compiled.positiontup or ()

@@ -14,7 +14,10 @@ from planner.registry import MutationRoot, QueryRoot, SubscriptionRoot
 
 @dataclass
 class Level:
-    """One statement. Its keys come from its parent's rows, or from the references inside Python values."""
+    """One statement. Its keys come from its parent's rows, or from the references inside Python values.
+
+    A level without SQL is the guest of its parent's statement.
+    """
 
     number: int
     kind: str
@@ -23,6 +26,9 @@ class Level:
     parent_column: int | None = None
     look_ahead: int | None = None
     """The size of a page whose statement reads one row more, to know whether there is a next one."""
+    guest: tuple[Level, int] | None = None
+    """The level whose rows this statement reads as well, and how many columns stand before theirs: the page below
+    a single row costs no round trip of its own."""
     sql: str = ""
     fill: Callable[[Any, Mapping[str, Any], Any], tuple[Any, ...]] = field(default=lambda *_: ())
     fill_source: str = ""

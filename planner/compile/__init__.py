@@ -69,7 +69,8 @@ class Compiler(Values):
         source = "\n".join(self.source)
         exec(source, self.space)  # noqa: S102 - generated above
         for level in self.levels:
-            level.fill = self.space[f"fill{level.number}"]
+            if level.sql:
+                level.fill = self.space[f"fill{level.number}"]
         for reference, type_name, number, name in self.references:
             reference.levels[type_name] = (number, self.space[name])
         for plan, name in self.builders:

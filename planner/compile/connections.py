@@ -14,13 +14,16 @@ from graphql import (
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     Select,
     Text,
     cast,
     func,
     literal_column,
+    null,
     select,
     true,
+    union_all,
 )
 
 from authz.principal import Shape
@@ -28,7 +31,7 @@ from models.base import Widespread
 from planner import pages, scope
 from planner.compile.conditions import id_converter
 from planner.compile.entities import Entities
-from planner.compile.rows import At, Parent, Rows
+from planner.compile.rows import HOST, At, Parent, Rows
 from planner.errors import bad_input
 from planner.ids import scramble_source
 from planner.mapping import Entity, camel
@@ -49,10 +52,29 @@ class Connections(Entities):
         self.levels.append(level)
         return Rows(level, Parameters(self.space), lead=int(parent is not None or kind == "keyed"))
 
-    def finish(self, rows: Rows, statement: Select[Any]) -> None:
+    def page_level(self, parent: Parent | None) -> Rows:
+        """The level of a page: the first below a single row is the guest of that row's statement."""
+        rows = self.level("rows", parent)
+        if parent is None or not parent.at.rows.takes_guest:
+            return rows
+        host = parent.at.rows
+        host.takes_guest = False
+        return Rows(rows.level, host.parameters, host=host)
+
+    def finish(self, rows: Rows, statement: Select[Any] | CompoundSelect[Any]) -> None:
         sql, source = rows.parameters.compile(statement, f"fill{rows.level.number}")
         rows.level.sql, rows.level.fill_source = sql, source
         self.source.append(source)
+
+    def with_guest(self, columns: list[Any], source: Any, guest: tuple[Rows, Any]) -> CompoundSelect[Any]:
+        """A single row, and after it those of the page below it: each has columns of its own."""
+        rows, page = guest
+        host = select(*columns).select_from(source).cte(HOST)
+        below = self.joined(rows, host.join(page, true()))
+        return union_all(
+            select(*host.c, *(null() for _ in rows.columns)),
+            select(*(null() for _ in columns), *rows.columns).select_from(below),
+        )
 
     @staticmethod
     def joined(rows: Rows, first: Any) -> Any:
@@ -74,6 +96,7 @@ class Connections(Entities):
             raise bad_input("EXACTLY_ONE", path=path, names=", ".join(arguments))
         self.spend(1)
         rows = self.level("rows")
+        rows.takes_guest = True
         at = At(entity, rows, "a")
         key = at.need(entity.table.c.id)
         expression, fallible = self.object(entity, at, self.below(nodes), path, "p", 1)
@@ -89,7 +112,12 @@ class Connections(Entities):
             .limit(literal_column("1"))
             .subquery(at.alias)
         )
-        self.finish(rows, select(*(rows.columns or [key])).select_from(self.joined(rows, page)))
+        columns, source = rows.columns or [key], self.joined(rows, page)
+        if rows.guest is None:
+            self.finish(rows, select(*columns).select_from(source))
+        else:
+            rows.level.guest = (rows.guest[0].level, len(columns))
+            self.finish(rows, self.with_guest(columns, source, rows.guest))
         number = rows.level.number
         body = f"guard(lambda:{expression})" if fallible else expression
         self.source.append(f"def one{number}(rs,S,p):\n if not rs: return None\n r=rs[0]\n return {body}\n")
@@ -116,7 +144,7 @@ class Connections(Entities):
         fallible = False
         if any(n[0].name.value in ("edges", "nodes", "pageInfo") for n in selected.values()):
             self.spend(many * max(page.size, 1))
-            rows = self.level("rows", parent)
+            rows = self.page_level(parent)
             at = At(entity, rows, "a")
             at.need(entity.table.c.id)
         total = more = "0"
@@ -285,6 +313,11 @@ class Connections(Entities):
             at.need(sort.column)
         where = [*_whereclause(root), *self.conditions(entity, tree, parameters, path)]
         columns = list(at.needs.values())
+        if parent is not None and rows.host is not None:
+            above: ColumnElement[int] = literal_column(f"{HOST}.c{parent.at.key}", BigInteger())
+            where = [parent.column == above, *where, self.in_scope(entity, parameters)]
+            rows.host.guest = (rows, pages.plain(table, columns, where, page, parameters).lateral(at.alias))
+            return
         if parent is not None:
             keys = func.unnest(parameters.keys()).table_valued("id").render_derived(name="k")
             where = [parent.column == keys.c.id, *where, self.in_scope(entity, parameters)]

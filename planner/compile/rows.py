@@ -17,6 +17,9 @@ from planner.plan import (
     Level,
 )
 
+HOST = "host"
+"""What a single row is called inside the statement that reads the page below it as well."""
+
 
 @dataclass
 class Rows:
@@ -30,6 +33,12 @@ class Rows:
     sources: dict[str, int] = field(default_factory=dict)
     joins: list[Any] = field(default_factory=list)
     aliases: int = 0
+    takes_guest: bool = False
+    """Whether it is a single row, whose statement may read the page of a connection below it as well."""
+    host: Rows | None = None
+    """The level whose statement reads this one."""
+    guest: tuple[Rows, Any] | None = None
+    """The level that this one's statement reads as well, and its page as a lateral of ``HOST``."""
 
     def column(self, source: str, expression: ColumnElement[Any]) -> int:
         """The position of an expression in the row; the same source is selected once."""

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from planner.ids import encode_id
 from server.app import the_graph
 from tests.planner.asked import Planner, principal, wide
-from tests.support.world import World
+from tests.support.world import World, mark
 
 CALLERS = ("admin", "north", "north-east", "coast")
 LEVELS = """query($first: Int) {
@@ -39,6 +40,43 @@ async def test_a_caller_with_many_tenants_pays_the_same(rich_world: World, state
     statements.clear()
     await Planner(rich_world, the_graph()).answer(caller, LEVELS, {"first": 20})
     assert len(statements) == 5
+
+
+@pytest.mark.parametrize("account", CALLERS)
+async def test_a_page_below_one_row_is_read_with_it(rich_world: World, statements: list[str], account: str) -> None:
+    page = """simCards(first: 2, orderBy: [{field: ACTIVATED_AT, direction: DESC}]) { edges { cursor node {
+        id package { name } holder { name } } } pageInfo { hasNextPage endCursor } }"""
+    planner, caller = Planner(rich_world, the_graph()), await principal(rich_world, account)
+
+    async def asked(root: str, selection: str) -> tuple[Any, int]:
+        statements.clear()
+        answer = await planner.answer(caller, f"{{ found: {root} {{ {selection} }} }}")
+        assert "errors" not in answer
+        return answer["data"]["found"], len(statements)
+
+    alone = f'tenant(id: "{rich_world.id("coast")}")'
+    by_name = f'tenants(filter: {{name: {{eq: "Agency {mark("coast")}"}}}})'
+    listed, two = await asked(by_name, f"nodes {{ name {page} }} pageInfo {{ __typename }}")
+    one = await asked(alone, f"name {page}")
+    assert (two, one) == (2, (listed["nodes"][0], 1))
+    assert len(one[0]["simCards"]["edges"]) == 2
+    # a total and a second page are statements of their own, and so is what hangs on the first
+    more = f"simCards(first: 2) {{ totalCount nodes {{ id statusChanges {{ nodes {{ id }} }} }} }} more: {page}"
+    found, count = await asked(alone, more)
+    assert (found["more"], count) == (one[0]["simCards"], 4)
+
+
+async def test_a_page_below_one_row_may_be_empty_or_below_nothing(rich_world: World, statements: list[str]) -> None:
+    planner, caller = Planner(rich_world, the_graph()), await principal(rich_world, "admin")
+    text = """query($id: ID!) { tenant(id: $id) { name
+        parent { staff { nodes { id } } } staff(first: 0) { nodes { id } } } }"""
+    statements.clear()
+    answer = await planner.answer(caller, text, {"id": rich_world.id("platform")})
+    assert answer["data"]["tenant"]["parent"] is None
+    assert answer["data"]["tenant"]["staff"] == {"nodes": []}
+    assert len(statements) == 2
+    answer = await planner.answer(caller, text, {"id": encode_id("ten", 999_999)})
+    assert answer["data"] == {"tenant": None}
 
 
 async def test_a_level_without_parents_is_not_asked_for(rich_world: World, statements: list[str]) -> None:
