@@ -181,14 +181,40 @@ class Database:
             expire_on_commit=False,
             info={"principal": principal, "exercised": exercised},
         ) as session:
-            path, ancestors, end_user = principal.row_context
-            await session.execute(
-                text(
-                    f"SELECT set_config('{PATH_SETTING}', :path, true), "
-                    f"set_config('{ANCESTORS_SETTING}', :ancestors, true), "
-                    f"set_config('{END_USER_SETTING}', :end_user, true)"
-                ),
-                {"path": path, "ancestors": ancestors, "end_user": end_user},
-            )
+            await _tell(session, principal)
             yield session
             await session.commit()
+
+
+_CONTEXT = text(
+    f"SELECT set_config('{PATH_SETTING}', :path, true), set_config('{ANCESTORS_SETTING}', :ancestors, true), "
+    f"set_config('{END_USER_SETTING}', :end_user, true)"
+)
+
+
+async def _tell(session: AsyncSession, principal: Principal) -> None:
+    """Tells the second wall whose rows the transaction may touch from now on."""
+    path, ancestors, end_user = principal.row_context
+    await session.execute(_CONTEXT, {"path": path, "ancestors": ancestors, "end_user": end_user})
+
+
+@asynccontextmanager
+async def acting_as(session: AsyncSession, principal: Principal) -> AsyncIterator[None]:
+    """For as long as the block lasts, the session acts for another principal, in the same transaction: for what a
+    caller sets going and may not do, such as paying the agents above it.
+
+    Whatever goes wrong inside takes the whole transaction with it, so that nobody goes on with another's scope.
+    """
+    before = dict(session.info)
+    await session.flush()
+    session.info.update(principal=principal, exercised=None)
+    await _tell(session, principal)
+    try:
+        yield
+        await session.flush()
+        session.info.update(before)
+        await _tell(session, before["principal"])
+    except BaseException:
+        session.info.update(before)
+        await session.rollback()
+        raise

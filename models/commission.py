@@ -1,14 +1,17 @@
-"""What agents earn: the share of the sale price that each is given by the one above it."""
+"""What agents earn: the share of the sale price that each is given by the one above it, and what it brought."""
 
 from __future__ import annotations
 
+import enum
+from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base, TenantOwned, Timestamped
+from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
 from models.catalog import DataPackage
+from models.orders import Order, OrderLine
 from models.tenancy import Tenant
 
 
@@ -28,3 +31,42 @@ class CommissionRate(Timestamped, TenantOwned, Base):
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True, foreign_keys="CommissionRate.tenant_id")
     data_package: Mapped[DataPackage] = relationship(lazy="raise")
     creator: Mapped[Tenant] = relationship(lazy="raise", foreign_keys=[creator_id])
+
+
+class CommissionEntryStatus(enum.Enum):
+    PENDING = "PENDING"
+    CREDITED = "CREDITED"
+    REVERSED = "REVERSED"
+
+
+class CommissionEntry(AppendOnly, TenantOwned, Base):
+    """What an agent earned by one line of a paid order, once: its own share of the price less the share of the agent
+    below it (S0-48)."""
+
+    __tablename__ = "commission_entry"
+    __changeable__ = ("status", "reversed_at")
+    __constraints__ = (
+        UniqueConstraint("order_line_id", "tenant_id"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("percent > percent_below AND percent_below >= 0 AND percent <= 100", name="differential"),
+        CheckConstraint("(status = 'REVERSED') = (reversed_at IS NOT NULL)", name="reversed_when_reversed"),
+        Index("ix_commission_entry_order_id", "order_id"),
+        Index("ix_commission_entry_tenant_id_created_at", "tenant_id", "created_at"),
+    )
+
+    order_id: Mapped[int] = mapped_column(ForeignKey("sales_order.id"))
+    order_line_id: Mapped[int] = mapped_column(ForeignKey("order_line.id"))
+    status: Mapped[CommissionEntryStatus] = mapped_column(
+        stored_enum(CommissionEntryStatus), default=CommissionEntryStatus.PENDING
+    )
+    price: Mapped[Decimal]
+    currency: Mapped[str]
+    percent: Mapped[Decimal]
+    percent_below: Mapped[Decimal]
+    amount: Mapped[Decimal]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    reversed_at: Mapped[datetime | None]
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    order: Mapped[Order] = relationship(lazy="raise")
+    order_line: Mapped[OrderLine] = relationship(lazy="raise")

@@ -25,11 +25,28 @@ class LedgerAccountKind(enum.Enum):
     """What a customer has paid in advance; below zero, what it owes on its credit line."""
     RECEIPTS = "RECEIPTS"
     """The platform's own: what came in from outside stands here with a minus, as the other half of each top-up."""
+    SALES = "SALES"
+    """The platform's own: what was sold, less the commission on it."""
+    COMMISSION = "COMMISSION"
+    """What an agent has earned and may not draw on yet; below zero, what refunds have taken back of what it drew."""
+
+
+FLOORLESS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION})
+"""Accounts that fall as far as they have to: no refusal may stand in the way of what has happened."""
+PLATFORMS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES})
+"""Accounts of the platform alone."""
+
+
+def _among(kinds: frozenset[LedgerAccountKind]) -> str:
+    return f"kind IN ({', '.join(repr(kind.name) for kind in LedgerAccountKind if kind in kinds)})"
 
 
 class TransferKind(enum.Enum):
     TOP_UP = "TOP_UP"
     OPENING = "OPENING"
+    ORDER = "ORDER"
+    COMMISSION = "COMMISSION"
+    REFUND = "REFUND"
 
 
 class TopUpStatus(enum.Enum):
@@ -48,8 +65,8 @@ class LedgerAccount(AppendOnly, TenantOwned, Base):
         UniqueConstraint("tenant_id", "kind", "currency"),
         UniqueConstraint("id", "tenant_id"),
         CheckConstraint("balance >= floor", name="not_below_floor"),
-        CheckConstraint("(kind = 'RECEIPTS') = (floor IS NULL)", name="floor_of_kind"),
-        CheckConstraint("kind <> 'RECEIPTS' OR tenant_path = '.0001.'", name="receipts_of_platform"),
+        CheckConstraint(f"({_among(FLOORLESS)}) = (floor IS NULL)", name="floor_of_kind"),
+        CheckConstraint(f"NOT ({_among(PLATFORMS)}) OR tenant_path = '.0001.'", name="kinds_of_platform"),
     )
     __guards__ = (
         """CREATE OR REPLACE FUNCTION ledger_account_opens_empty() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import enum
-from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import MONEY, PATH, Base, TenantOwned, Timestamped, stored_enum
+from models.base import PATH, Base, TenantOwned, Timestamped, stored_enum
 
 
 class TenantKind(enum.Enum):
@@ -89,8 +88,6 @@ class Agent(Tenant):
     """A sales agent of level 1, 2 or 3 (S0-38)."""
 
     agent_level: Mapped[int | None] = mapped_column(SmallInteger, nullable=True)
-    total_income: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
-    income_balance: Mapped[Decimal | None] = mapped_column(MONEY, nullable=True)
 
     __mapper_args__ = {"polymorphic_identity": TenantKind.AGENT, "polymorphic_load": "inline"}
 

@@ -77,9 +77,9 @@ def to_many(description: str = "", *, by: InstrumentedAttribute[Any]) -> Any:
     return FieldSpec("to_many", description, by=by)
 
 
-def computed(description: str, expression: Callable[[Any], ColumnElement[Any]]) -> Any:
-    """An SQL expression over the row's columns."""
-    return FieldSpec("computed", description, expression=expression)
+def computed(description: str, expression: Callable[[Any], ColumnElement[Any]], *, confidential: bool = False) -> Any:
+    """An SQL expression over the row's columns; ``confidential`` as for a column."""
+    return FieldSpec("computed", description, expression=expression, confidential=confidential)
 
 
 def live(description: str, *, needs: Sequence[str] = (), confidential: bool = False) -> Any:

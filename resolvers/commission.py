@@ -1,4 +1,4 @@
-"""Agents' commission: the rates that they are given."""
+"""Agents' commission: the rates that they are given, and what they earned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import models.commission as stored
 from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.context import Context, key_of
-from schema.commission import CommissionRate, CommissionRatePayload, SetCommissionRateInput
+from schema.commission import CommissionEntry, CommissionRate, CommissionRatePayload, SetCommissionRateInput
 from services import commission
 
 
@@ -22,6 +22,12 @@ def commission_rates() -> Select[stored.CommissionRate]:
 def commission_rate() -> Select[stored.CommissionRate]:
     """One agent's share of one data package (S0-46)."""
     return select(stored.CommissionRate)
+
+
+@query(Connection[CommissionEntry])
+def commission_entries() -> Select[stored.CommissionEntry]:
+    """What an agent earned, order by order: its own for an agent, everybody's for the platform (S0-48)."""
+    return select(stored.CommissionEntry)
 
 
 @mutation(idempotent=True)

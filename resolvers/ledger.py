@@ -60,10 +60,10 @@ async def set_credit_limit(ctx: Context, input: SetCreditLimitInput) -> CreditLi
 
 @mutation(idempotent=True)
 async def record_top_up(ctx: Context, input: RecordTopUpInput) -> TopUpPayload:
-    """Enters what an enterprise has paid in, to be confirmed (S0-53)."""
+    """Enters what a customer has paid in, to be confirmed (S0-53)."""
     made = await ledger.record_top_up(
         ctx.now,
-        key_of(input.enterprise, "ten", "enterprise"),
+        key_of(input.customer, "ten", "customer"),
         amount=input.amount,
         received_on=input.received_on,
         reference=input.reference,
@@ -73,7 +73,7 @@ async def record_top_up(ctx: Context, input: RecordTopUpInput) -> TopUpPayload:
 
 @mutation(idempotent=True)
 async def confirm_top_up(ctx: Context, input: SettleTopUpInput) -> TopUpPayload:
-    """Confirms that the money is there: the enterprise may spend it from now on (S0-53, S0-37)."""
+    """Confirms that the money is there: the customer may spend it from now on (S0-53, S0-37)."""
     changed = await ledger.confirm_top_up(ctx.now, key_of(input.id, "top", "id"))
     return TopUpPayload(top_up=refer(changed.id), errors=[])
 

@@ -81,7 +81,7 @@ def _entry(input: CreateSimCardInput | CreateSimCardRangeInput) -> inventory.Ent
     )
 
 
-def _selection(input: SimSelectionInput) -> Selection:
+def selection_of(input: SimSelectionInput) -> Selection:
     return Selection(
         ids=None if input.ids is None else [key_of(id, "sim", "cards.ids") for id in input.ids],
         display_iccids=input.display_iccids,
@@ -142,13 +142,13 @@ async def import_sim_cards(ctx: Context, file: Upload) -> TaskPayload:
 async def allocate_sim_cards(ctx: Context, input: AllocateSimCardsInput) -> SimCardsPayload:
     """Hands cards down to a customer directly below (S0-14, S0-30, S0-45)."""
     to = key_of(input.to, "ten", "to")
-    return _changed(await allocation.allocate(ctx.now, to, _selection(input.cards), input.holding))
+    return _changed(await allocation.allocate(ctx.now, to, selection_of(input.cards), input.holding))
 
 
 @mutation(idempotent=True)
 async def recall_sim_cards(ctx: Context, input: RecallSimCardsInput) -> SimCardsPayload:
     """Takes back cards that have not been activated (S0-30)."""
-    return _changed(await allocation.recall(ctx.now, _selection(input.cards)))
+    return _changed(await allocation.recall(ctx.now, selection_of(input.cards)))
 
 
 @mutation(idempotent=True)
@@ -176,14 +176,14 @@ async def terminate_sim_cards(ctx: Context, input: ChangeSimStatusInput) -> SimC
 
 
 async def _step(ctx: Context, input: ChangeSimStatusInput, action: str) -> SimCardsPayload:
-    return _changed(await lifecycle.change_status(ctx.now, _selection(input.cards), action, input.reason))
+    return _changed(await lifecycle.change_status(ctx.now, selection_of(input.cards), action, input.reason))
 
 
 @mutation
 async def bind_sim_package(ctx: Context, input: BindSimPackageInput) -> SimCardsPayload:
     """Binds cards to a data package, or unbinds them; the history stays (S0-06, S0-57)."""
     package = optional_key(input.package, "pkg", "package")
-    return _changed(await allocation.bind_package(ctx.now, _selection(input.cards), package))
+    return _changed(await allocation.bind_package(ctx.now, selection_of(input.cards), package))
 
 
 @mutation

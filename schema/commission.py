@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.commission as stored
-from planner.mapping import Node, column, entity, input_type, to_one, value
+from models.commission import CommissionEntryStatus
+from planner.mapping import Node, column, entity, enum_type, input_type, to_one, value
 from schema.common import UserError
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage
+    from schema.orders import Order, OrderLine
     from schema.tenancy import Tenant
+
+enum_type(CommissionEntryStatus, "Whether an agent may draw on what it earned, or an order was taken back.")
 
 
 @entity(
@@ -32,6 +36,29 @@ class CommissionRate(Node):
     agent: Tenant | None = to_one("Whose share it is.", via="tenant")
     package: DataPackage | None = to_one("Of what.", via="data_package")
     creator: Tenant | None = to_one("Who gave it: the platform, or the agent above; null where that is out of reach.")
+
+
+@entity(
+    stored.CommissionEntry,
+    prefix="cme",
+    filters=("agent", "status", "order", "currency", "amount", "created_at"),
+    sorts=("created_at",),
+)
+class CommissionEntry(Node):
+    """What an agent earned by one line of a paid order (S0-48): its own share of the price, less that of the agent
+    below it on the way to the buyer."""
+
+    status: CommissionEntryStatus
+    price: Decimal = column("What the line cost, in ``currency``.")
+    currency: str = column("An ISO 4217 code.")
+    percent: Decimal = column("The agent's own rate when the order was paid.")
+    percent_below: Decimal = column("The rate of the agent below it; 0 where there is none.")
+    amount: Decimal = column("What it earned, in ``currency``.")
+    created_at: datetime
+    reversed_at: datetime | None = column("When the order was refunded.")
+    agent: Tenant | None = to_one("Who earned it.", via="tenant")
+    order: Order | None = to_one("By which order.")
+    order_line: OrderLine | None = to_one("By which line of it.")
 
 
 @input_type

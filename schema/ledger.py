@@ -64,7 +64,7 @@ class LedgerEntry(Node):
 @entity(
     stored.TopUp,
     prefix="top",
-    filters=("status", "enterprise", "received_on", "amount", "reference"),
+    filters=("status", "customer", "received_on", "amount", "reference"),
     sorts=("received_on", "amount", "created_at"),
 )
 class TopUp(Node):
@@ -77,7 +77,7 @@ class TopUp(Node):
     reference: str | None = column("The bank's reference.")
     created_at: datetime
     settled_at: datetime | None = column("When it was confirmed or cancelled.")
-    enterprise: Tenant | None = to_one("Who paid.", via="tenant")
+    customer: Tenant | None = to_one("Who paid.", via="tenant")
     recorded_by: StaffAccount | None = to_one("Who entered it.")
     settled_by: StaffAccount | None = to_one("Who confirmed or cancelled it.")
     transfer: LedgerTransfer | None = to_one("What moved when it was confirmed.")
@@ -94,9 +94,9 @@ class SetCreditLimitInput:
 
 @input_type
 class RecordTopUpInput:
-    """Money that an enterprise has paid in: the amount in its currency, and the bank's value date (S0-53)."""
+    """Money that a customer has paid in: the amount in its currency, and the bank's value date (S0-53)."""
 
-    enterprise: strawberry.ID
+    customer: strawberry.ID
     amount: Decimal
     received_on: date
     reference: str | None = None

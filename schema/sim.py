@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import strawberry
 from sqlalchemy import ColumnElement, case, func, select
 
+import models.orders
 import models.sim as stored
 from models.catalog import Carrier
 from models.sim import SimEntryMode, SimHolding, SimStatus, SimType
@@ -29,6 +30,7 @@ from schema.common import UserError
 if TYPE_CHECKING:
     from schema.catalog import DataPackage, Outlet, Supplier
     from schema.identity import EndUser
+    from schema.orders import PackageSubscription
     from schema.tenancy import Tenant
 
 enum_type(SimType, "M2M is an industrial card (机械卡), CONSUMER an ordinary one (消费卡) (S0-04).")
@@ -88,6 +90,10 @@ class SimCard(Node):
     status_changes: Connection[SimStatusChange] = to_many("Its life so far.", by=stored.SimStatusChange.sim_card_id)
     package_bindings: Connection[SimPackageBinding] = to_many(
         "The packages it was bound to.", by=stored.SimPackageBinding.sim_card_id
+    )
+    subscriptions: Connection[PackageSubscription] = to_many(
+        "The packages that were bought for it: in use, waiting, over (S2-15).",
+        by=models.orders.PackageSubscription.sim_card_id,
     )
     carrier_state: CarrierState | None = live(
         "Asked of the supplier now, through its interface (S0-41).", needs=("iccid", "supplier_id")

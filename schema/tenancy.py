@@ -13,6 +13,7 @@ import models.identity
 import models.sim
 import models.tenancy as stored
 from models.base import MONEY
+from models.commission import CommissionEntry, CommissionEntryStatus
 from models.ledger import LedgerAccount, LedgerAccountKind
 from models.tenancy import Language, TenantKind, TenantStatus
 from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, to_many, to_one, value
@@ -83,13 +84,37 @@ class Enterprise(Tenant):
     )
 
 
+def _earned(agent: Any) -> ColumnElement[Any]:
+    found = select(func.sum(CommissionEntry.amount)).where(
+        CommissionEntry.tenant_id == agent.id,
+        CommissionEntry.currency == agent.currency,
+        CommissionEntry.status != CommissionEntryStatus.REVERSED,
+    )
+    return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
+
+
+def _not_drawn(agent: Any) -> ColumnElement[Any]:
+    found = select(func.sum(LedgerAccount.balance)).where(
+        LedgerAccount.tenant_id == agent.id,
+        LedgerAccount.kind == LedgerAccountKind.COMMISSION,
+        LedgerAccount.currency == agent.currency,
+    )
+    return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
+
+
 @entity(stored.Agent, prefix="ten", filters=(*SEARCHABLE, "agent_level"), sorts=("name", "created_at"))
 class Agent(Tenant):
     """A sales agent of level 1, 2 or 3 (S0-38)."""
 
     agent_level: int | None = column("1, 2 or 3.")
-    total_income: Decimal | None = column("All it has earned, in its currency.")
-    income_balance: Decimal | None = column("What of it has not been withdrawn, in its currency.")
+    total_income: Decimal = computed(
+        "All it has earned, in its currency; for itself and the platform (S0-38).", _earned, confidential=True
+    )
+    income_balance: Decimal = computed(
+        "What of it has not been withdrawn, in its currency; for itself and the platform (S0-38).",
+        _not_drawn,
+        confidential=True,
+    )
 
 
 @input_type

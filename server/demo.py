@@ -214,9 +214,7 @@ def _jobs(platform: Tenant) -> list[ScheduledJob]:
 
 
 def _agent(name: str, level: int) -> Agent:
-    return Agent(
-        kind=TenantKind.AGENT, name=name, agent_level=level, total_income=Decimal(0), income_balance=Decimal(0)
-    )
+    return Agent(kind=TenantKind.AGENT, name=name, agent_level=level)
 
 
 async def plant(session: AsyncSession, tenant: Tenant, parent: Tenant | None) -> Tenant:

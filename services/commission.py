@@ -4,20 +4,27 @@ than its own (S0-22, S0-46).
 The rule holds at every moment. Who gives a rate holds its own while it does, so that it cannot be lowered meanwhile;
 and a rate that is lowered, or that comes under another agent, takes down with it what stands higher below it. Rows are
 locked from the top of the tree downwards, so that no two changes wait for each other.
+
+A paid order is shared out once: each agent from the buyer upwards keeps its own share less that of the agent below it.
+What a refund takes back may leave an agent owing; it is set off against what it earns next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_change
 
 from models.base import table_of
 from models.catalog import DataPackage
-from models.commission import CommissionRate
+from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate
+from models.ledger import LedgerAccountKind, TransferKind
+from models.orders import CommissionStatus, Order
 from models.tenancy import Agent, Tenant, TenantKind
-from services import validation
+from services import ledger, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 
@@ -107,3 +114,78 @@ async def _fit(work: Work, path: str, level: int) -> int:
         if not here:
             return fitted
         fitted, level = fitted + here, level + 1
+
+
+EARN = text("""
+INSERT INTO commission_entry
+  (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent, percent_below, amount)
+SELECT tenant_id, path, order_id, line_id, 'PENDING', price, currency, percent, below,
+  round(price * percent / 100, 4) - round(price * below / 100, 4)
+FROM (
+  SELECT a.id AS tenant_id, a.path, o.id AS order_id, o.currency, l.id AS line_id, l.price,
+    coalesce(r.percent, 0) AS percent,
+    lag(coalesce(r.percent, 0), 1, 0) OVER (PARTITION BY l.id ORDER BY c.depth) AS below
+  FROM sales_order o
+  JOIN order_line l ON l.order_id = o.id
+  JOIN tenant_closure c ON c.tenant_id = o.tenant_id
+  JOIN tenant a ON a.id = c.ancestor_id AND a.kind = 'AGENT'
+  LEFT JOIN commission_rate r ON r.tenant_id = a.id AND r.data_package_id = l.data_package_id
+  WHERE o.id = :order
+) chain
+WHERE round(price * percent / 100, 4) > round(price * below / 100, 4)
+RETURNING tenant_id, amount
+""").bindparams(bindparam("order", type_=BigInteger))
+"""Each agent from the buyer upwards has its own share of each line's price, less that of the agent below it; rounded so
+that all shares together are the share of the topmost. A second time is refused by the database."""
+
+
+async def earn(work: Work, order: Order) -> list[ledger.Movement]:
+    """What the agents above the buyer, and the buyer itself where it is one, earn by a paid order: one entry for each
+    of them and line, and the money to be moved to each (S0-48, S2-18). Only the system may."""
+    shares = _summed(await work.session.execute(EARN, {"order": order.id}))
+    order.commission_status = CommissionStatus.SHARED if shares else CommissionStatus.NONE
+    return await _movements(work, order, TransferKind.COMMISSION, shares)
+
+
+async def take_back(work: Work, order: Order) -> list[ledger.Movement]:
+    """Reverses what was earned by an order, settled or not; the money to be moved back (S2-18). Only the system may."""
+    entry = table_of(CommissionEntry)
+    reversed_ = await work.session.execute(
+        update(entry)
+        .where(entry.c.order_id == order.id, entry.c.status != CommissionEntryStatus.REVERSED)
+        .values(status=CommissionEntryStatus.REVERSED, reversed_at=func.now())
+        .returning(entry.c.tenant_id, entry.c.amount)
+    )
+    shares = {agent: -amount for agent, amount in _summed(reversed_).items()}
+    if shares:
+        order.commission_status = CommissionStatus.TAKEN_BACK
+    return await _movements(work, order, TransferKind.REFUND, shares)
+
+
+def _summed(rows: Iterable[Any]) -> dict[int, Decimal]:
+    sums: dict[int, Decimal] = {}
+    for agent, amount in rows:
+        sums[agent] = sums.get(agent, Decimal(0)) + amount
+    return sums
+
+
+async def _movements(
+    work: Work, order: Order, kind: TransferKind, shares: Mapping[int, Decimal]
+) -> list[ledger.Movement]:
+    if not shares:
+        return []
+    agents = list(await work.session.scalars(select(Agent).where(Agent.id.in_(shares)).order_by(Agent.id)))
+    root = await ledger.platform(work)
+    sales, earned = LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION
+    wanted: list[tuple[Tenant, LedgerAccountKind]] = [(root, sales), *((agent, earned) for agent in agents)]
+    accounts = await ledger.accounts_of(work, wanted, order.currency)
+    return [
+        ledger.Movement(
+            agent,
+            kind,
+            f"order:{order.id}:{kind.name.lower()}:{agent.id}",
+            {accounts[root.id, sales]: -shares[agent.id], accounts[agent.id, earned]: shares[agent.id]},
+            order.order_no,
+        )
+        for agent in agents
+    ]

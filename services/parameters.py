@@ -62,6 +62,12 @@ BUILT_IN = {
             "60",
             ParameterType.INTEGER,
         ),
+        BuiltIn(
+            "orders.paymentMinutes",
+            "Minutes for which an order waits for its payment",
+            "30",
+            ParameterType.INTEGER,
+        ),
         BuiltIn("logs.operationMonths", "Months for which the operation log is kept", "24", ParameterType.INTEGER),
         BuiltIn("logs.loginMonths", "Months for which the login log is kept", "12", ParameterType.INTEGER),
     )

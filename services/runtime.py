@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.access import Access
-from authz.principal import Principal
-from authz.session import Database
+from authz.principal import Principal, system
+from authz.session import Database, acting_as
 from authz.standing import Admission
 from models.system import OutboxEvent
 from services.files import FileStore
@@ -91,3 +92,16 @@ class Work:
             )
         )
         self.events += 1
+
+    @asynccontextmanager
+    async def as_the_system(self, reason: str) -> AsyncIterator[None]:
+        """The work goes on as the system's own, in the same transaction: for what the caller sets going and may not do
+        itself. Who acts stays the caller."""
+        caller = self.principal
+        wider = replace(system(reason), tenant_id=caller.tenant_id, account_id=caller.account_id)
+        async with acting_as(self.session, wider):
+            self.principal = wider
+            try:
+                yield
+            finally:
+                self.principal = caller

@@ -145,7 +145,7 @@ async def create_agent(work: Work, profile: object, account: object | None) -> T
     await _hold_tree(work)
     parent = await _locked(work, _own(work), "tenant")
     level = _agent_level_below(parent)
-    tenant = Agent(kind=TenantKind.AGENT, agent_level=level, total_income=0, income_balance=0)
+    tenant = Agent(kind=TenantKind.AGENT, agent_level=level)
     await place(work, _profile(tenant, profile), parent)
     await _first_account(work, tenant, account)
     return tenant

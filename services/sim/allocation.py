@@ -10,6 +10,7 @@ from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
 from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
 from models.tenancy import Tenant, TenantKind, TenantStatus
+from services import subscriptions
 from services.notifications.events import cards_allocated
 from services.refusal import Refusal, not_found
 from services.runtime import Work
@@ -55,6 +56,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
         )
         card.tenant_id, card.tenant_path, card.status = target.id, target.path, transition.target
     await _bindings_follow(work, keys, target)
+    await subscriptions.follow(work, cards)
     await work.session.flush()
     cards_changed(work, ALLOCATED, cards)
     giver = await work.session.scalar(select(Tenant.name).where(Tenant.id == work.principal.tenant_id))
@@ -88,6 +90,7 @@ async def recall(work: Work, selection: Selection) -> list[int]:
     for card in cards:
         card.tenant_id, card.tenant_path, card.status = own.id, own.path, status
     await _bindings_follow(work, keys, own)
+    await subscriptions.follow(work, cards)
     await work.session.flush()
     return keys
 

@@ -18,7 +18,7 @@ from services.refusal import Refusal
 from services.runtime import Work
 from tests.support.world import World
 
-TOP_UP = "id amount currency status receivedOn reference settledAt enterprise { name } transfer { kind memo }"
+TOP_UP = "id amount currency status receivedOn reference settledAt customer { name } transfer { kind memo }"
 RECORD = f"""mutation($input: RecordTopUpInput!) {{ recordTopUp(input: $input) {{
     topUp {{ {TOP_UP} }} errors {{ code field }} }} }}"""
 CONFIRM = f"""mutation($input: SettleTopUpInput!) {{ confirmTopUp(input: $input) {{
@@ -40,7 +40,7 @@ async def money(world: World) -> tuple[str, str]:
 
 
 async def recorded(world: World, amount: str = "250.5000", key: str = "paid-1", **more: Any) -> Any:
-    given = {"enterprise": world.id("acme"), "amount": amount, "receivedOn": "2026-03-02", "idempotencyKey": key}
+    given = {"customer": world.id("acme"), "amount": amount, "receivedOn": "2026-03-02", "idempotencyKey": key}
     return (await world.data("finance", RECORD, {"input": {**given, **more}}))["recordTopUp"]
 
 
@@ -116,7 +116,7 @@ async def test_money_that_was_paid_in_is_there_once_it_is_confirmed(world: World
         "receivedOn": "2026-03-02",
         "reference": "BANK-7",
         "settledAt": None,
-        "enterprise": {"name": world.tenants["acme"].name},
+        "customer": {"name": world.tenants["acme"].name},
         "transfer": None,
     }
     assert payload == {"topUp": expected, "errors": []}
@@ -186,8 +186,8 @@ async def test_top_ups_that_are_refused(world: World) -> None:
         ({"amount": "0.00001"}, "INVALID", "amount"),
         ({"receivedOn": tomorrow}, "IN_FUTURE", "receivedOn"),
         ({"reference": "x" * 201}, "INVALID", "reference"),
-        ({"enterprise": world.id("south")}, "NOT_FOUND", "enterprise"),
-        ({"enterprise": world.card_ids("north")[0]}, "INVALID_ID", "enterprise"),
+        ({"customer": world.id("platform")}, "NOT_FOUND", "customer"),
+        ({"customer": world.card_ids("north")[0]}, "INVALID_ID", "customer"),
     ):
         payload = await recorded(world, key=f"{field} {code}", **given)
         assert payload == {"topUp": None, "errors": [{"code": code, "field": field}]}, given

@@ -277,8 +277,6 @@ async def _tenants(session: AsyncSession, world: World) -> None:
             remark=mark(name),
             contact_name=mark(name),
             agent_level=level,
-            total_income=Decimal(0),
-            income_balance=Decimal(0),
         )
         world.tenants[name] = await plant(session, made, world.tenants[parent])
 

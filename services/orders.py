@@ -1,0 +1,248 @@
+"""Orders: made with frozen prices, paid once, shared out along the chain of agents, cancelled, expired, taken back.
+
+Which step leads from which status to which is data. Whoever takes a step holds the order first, then its cards in the
+order of their keys, then the accounts in the order of the ledger: no two steps wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, insert, select, update
+
+from authz.principal import system
+from authz.session import Database
+from models.base import table_of
+from models.catalog import CatalogStatus, DataPackage
+from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
+from models.orders import Order, OrderLine, OrderStatus, PackageOrder, PayType
+from models.sim import SimCard, SimStatus
+from models.tenancy import Tenant, TenantKind
+from services import commission, ledger, parameters, subscriptions, validation
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+from services.sim.selection import Selection, locked_cards
+
+MAX_LINES = 1_000
+PAYMENT_MINUTES = "orders.paymentMinutes"
+BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class Transition:
+    action: str
+    sources: frozenset[OrderStatus]
+    target: OrderStatus
+
+
+TRANSITIONS: dict[str, Transition] = {
+    t.action: t
+    for t in (
+        Transition("PAY", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.PAID),
+        Transition("CANCEL", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.CANCELLED),
+        Transition("EXPIRE", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.EXPIRED),
+        Transition("REFUND", frozenset({OrderStatus.PAID}), OrderStatus.REFUNDED),
+    )
+}
+
+
+def check(order: Order, action: str) -> OrderStatus:
+    """Where the action leads; ORDER_STATUS where it does not lead on from where the order is."""
+    transition = TRANSITIONS[action]
+    if order.status not in transition.sources:
+        raise Refusal("ORDER_STATUS", "id", status=order.status.name, action=action)
+    return transition.target
+
+
+async def order_packages(
+    work: Work, package_id: int, selection: Selection, *, source: str, remark: str | None
+) -> PackageOrder:
+    """An order of a package for each of some cards within the caller's reach, at today's price (S2-04, S0-28).
+
+    NOT_POSSIBLE_HERE for the platform, which buys nothing of itself; NOT_ACTIVE, WRONG_CARRIER, WRONG_STATUS,
+    TOO_MANY, and what ``locked_cards`` refuses.
+    """
+    buyer = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
+    if buyer is None or buyer.kind is TenantKind.PLATFORM:
+        raise Refusal("NOT_POSSIBLE_HERE")
+    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
+    if package is None:
+        raise not_found("package")
+    if package.status is not CatalogStatus.ACTIVE:
+        raise Refusal("NOT_ACTIVE", "package", value=package.code)
+    cards = await locked_cards(work, selection)
+    if len(cards) > MAX_LINES:
+        raise Refusal("TOO_MANY", "cards", limit=MAX_LINES)
+    _check_in_service(cards)
+    other = sum(card.carrier is not package.carrier for card in cards)
+    if other:
+        raise Refusal("WRONG_CARRIER", "cards", count=other)
+    minutes = await parameters.effective(work.runtime, PAYMENT_MINUTES)
+    owner = {"tenant_id": buyer.id, "tenant_path": buyer.path}
+    order = PackageOrder(
+        **owner,
+        amount=package.sale_price * len(cards),
+        currency=package.currency,
+        source=source,
+        expires_at=datetime.now(UTC) + timedelta(minutes=max(int(minutes.text), 1)),
+        remark=validation.optional(remark, "remark"),
+        account_id=work.principal.account_id,
+    )
+    work.session.add(order)
+    await work.session.flush()
+    frozen = {
+        "data_package_id": package.id,
+        "name": package.name,
+        "period_type": package.period_type,
+        "data_volume_mb": package.data_volume_mb,
+        "price": package.sale_price,
+    }
+    lines = [{**owner, **frozen, "order_id": order.id, "sim_card_id": card.id} for card in cards]
+    await work.session.execute(insert(table_of(OrderLine)).values(lines))
+    return order
+
+
+async def pay_from_balance(work: Work, key: int) -> Order:
+    """Pays an order of the caller's own from what it has paid in and its credit (S0-37).
+
+    INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time.
+    """
+    order = await held(work, key, own=True)
+    check(order, "PAY")
+    if order.expires_at <= datetime.now(UTC):
+        raise Refusal("ORDER_EXPIRED", "id")
+    buyer = await _tenant(work, order)
+    async with work.as_the_system("payment of an order"):
+        account = await ledger.account_of(work, buyer, LedgerAccountKind.PREPAYMENT, order.currency)
+        await settle(work, order, buyer, account, PayType.BALANCE)
+    return order
+
+
+async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
+    """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
+    packages on their cards. The order is held; only the system may."""
+    order.status = check(order, "PAY")
+    lines, cards = await _content(work, order)
+    _check_in_service(cards)
+    await subscriptions.queue(work, cards, lines, buyer.time_zone)
+    root = await ledger.platform(work)
+    sales = await ledger.account_of(work, root, LedgerAccountKind.SALES, order.currency)
+    sale = ledger.Movement(
+        buyer,
+        TransferKind.ORDER,
+        f"order:{order.id}:paid",
+        {account: -order.amount, sales: order.amount},
+        order.order_no,
+    )
+    shares = await commission.earn(work, order) if order.needs_commission else []
+    order.pay_type, order.paid_at = pay_type, datetime.now(UTC)
+    if order.amount:
+        moved = await ledger.move(work, [sale, *shares])
+        order.transfer_id = moved[0].id
+        order.balance_after = await work.session.scalar(
+            select(LedgerEntry.balance_after).where(
+                LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+            )
+        )
+    await work.session.flush()
+
+
+async def cancel(work: Work, key: int, reason: str | None) -> Order:
+    """Gives up an order that has not been paid: the buyer its own, the platform any (S0-13)."""
+    root = work.principal.tenant_kind == TenantKind.PLATFORM.name
+    order = await held(work, key, own=not root)
+    order.status = check(order, "CANCEL")
+    order.closed_at = datetime.now(UTC)
+    order.close_reason = validation.optional(reason, "reason")
+    await work.session.flush()
+    return order
+
+
+async def refund(work: Work, key: int, reason: str) -> Order:
+    """Gives a paid order back whole: the money to the account that paid, the packages off their cards, the shares from
+    the agents, who owe what they have drawn already (S2-18).
+
+    PACKAGES_USED where the time or the volume of one is over.
+    """
+    order = await held(work, key, own=False)
+    order.status = check(order, "REFUND")
+    order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
+    buyer = await _tenant(work, order)
+    lines, cards = await _content(work, order)
+    await subscriptions.withdraw(work, cards, [line.id for line in lines])
+    async with work.as_the_system("refund of an order"):
+        if order.amount:
+            root = await ledger.platform(work)
+            sales, prepaid = LedgerAccountKind.SALES, LedgerAccountKind.PREPAYMENT
+            accounts = await ledger.accounts_of(work, [(root, sales), (buyer, prepaid)], order.currency)
+            back = ledger.Movement(
+                buyer,
+                TransferKind.REFUND,
+                f"order:{order.id}:refunded",
+                {accounts[root.id, sales]: -order.amount, accounts[buyer.id, prepaid]: order.amount},
+                order.order_no,
+            )
+            await ledger.move(work, [back, *await commission.take_back(work, order)])
+    return order
+
+
+async def expire(database: Database, now: datetime) -> int:
+    """Closes the orders whose time to pay is over; how many. A repeat finds none; one that is being paid is left."""
+    order, done = table_of(Order), 0
+    while True:
+        async with database.transaction(system("expire orders")) as session:
+            due = (
+                select(order.c.id)
+                .where(order.c.status == OrderStatus.AWAITING_PAYMENT, order.c.expires_at <= now)
+                .order_by(order.c.expires_at)
+                .limit(BATCH)
+                .with_for_update(skip_locked=True)
+            )
+            closed = await session.execute(
+                update(order)
+                .where(order.c.id.in_(due))
+                .values(status=TRANSITIONS["EXPIRE"].target, closed_at=now, updated_at=func.now())
+                .returning(order.c.id)
+            )
+            here = len(closed.all())
+        done += here
+        if here < BATCH:
+            return done
+
+
+async def held(work: Work, key: int, *, own: bool) -> Order:
+    """An order within reach, of the caller's own company where it has to be, held until the end of the transaction."""
+    query = select(Order).where(Order.id == key).with_for_update()
+    if own:
+        query = query.where(Order.tenant_id == work.principal.tenant_id)
+    found = await work.session.scalar(query)
+    if found is None:
+        raise not_found("id")
+    return found
+
+
+async def _tenant(work: Work, order: Order) -> Tenant:
+    found = await work.session.scalar(select(Tenant).where(Tenant.id == order.tenant_id))
+    assert found is not None
+    return found
+
+
+async def _content(work: Work, order: Order) -> tuple[list[OrderLine], list[SimCard]]:
+    """An order's lines, and their cards, held."""
+    lines = list(await work.session.scalars(select(OrderLine).where(OrderLine.order_id == order.id)))
+    cards = await work.session.scalars(
+        select(SimCard)
+        .where(SimCard.id.in_([line.sim_card_id for line in lines]))
+        .order_by(SimCard.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return lines, list(cards)
+
+
+def _check_in_service(cards: Sequence[SimCard]) -> None:
+    ended = sum(card.status is SimStatus.TERMINATED for card in cards)
+    if ended:
+        raise Refusal("WRONG_STATUS", "cards", count=ended, status=SimStatus.TERMINATED.name, action="ORDER")

@@ -1,0 +1,96 @@
+"""What agents sell: orders, activations and commission of a span of days (S0-25)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, and_, cast, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.principal import ROOT_PATH, Principal
+from models.commission import CommissionEntry, CommissionEntryStatus
+from models.orders import Order, OrderStatus
+from models.sim import SimCard
+from models.tenancy import Agent
+from services.refusal import Refusal, not_found
+from services.runtime import Runtime
+
+MAX_DAYS = 366
+
+
+@dataclass(frozen=True)
+class CurrencySales:
+    """What was sold for one currency, refunds left out; the commission is None where it is not for the asker."""
+
+    currency: str
+    orders: int
+    amount: Decimal
+    commission: Decimal | None
+
+
+@dataclass(frozen=True)
+class AgentSales:
+    time_zone: str
+    activations: int
+    sales: Sequence[CurrencySales]
+
+
+async def of_agent(
+    runtime: Runtime, principal: Principal, *, agent_id: int | None, first: date, last: date
+) -> AgentSales:
+    """Of an agent and all below it, both days included, by the days of its time zone; the caller's own where none is
+    named.
+
+    What others than the asker earned is told to the platform alone. INVALID where the days are in the wrong order,
+    TOO_MANY for more than a year.
+    """
+    if last < first:
+        raise Refusal("INVALID", "lastDay")
+    if (last - first).days >= MAX_DAYS:
+        raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
+    async with runtime.database.transaction(principal) as session:
+        asked = principal.tenant_id if agent_id is None else agent_id
+        agent = await session.scalar(select(Agent).where(Agent.id == asked))
+        if agent is None:
+            raise not_found("agent")
+        begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
+
+        def within(
+            moment: SQLColumnExpression[Any], path: SQLColumnExpression[str] | None = None
+        ) -> ColumnElement[bool]:
+            span = and_(moment >= func.timezone(agent.time_zone, begins), moment < func.timezone(agent.time_zone, ends))
+            end = agent.path.rstrip(".") + "/"
+            return span if path is None else and_(span, path >= agent.path, path < end)
+
+        sold = await session.execute(
+            select(Order.currency, func.count(), func.sum(Order.amount))
+            .where(within(Order.paid_at, Order.tenant_path), Order.status == OrderStatus.PAID)
+            .group_by(Order.currency)
+            .order_by(Order.currency)
+        )
+        activations = await session.scalar(
+            select(func.count(SimCard.id)).where(within(SimCard.activated_at, SimCard.tenant_path))
+        )
+        told = principal.path == ROOT_PATH or agent.id == principal.tenant_id
+        earned = await _earned(session, agent, within(CommissionEntry.created_at)) if told else None
+        sales = [
+            CurrencySales(
+                currency, orders, amount, None if earned is None else earned.get(currency, Decimal(0).quantize(amount))
+            )
+            for currency, orders, amount in sold
+        ]
+        return AgentSales(agent.time_zone, activations or 0, sales)
+
+
+async def _earned(session: AsyncSession, agent: Agent, within: ColumnElement[bool]) -> dict[str, Decimal]:
+    """By currency, what an agent earned by orders that were not taken back."""
+    found = await session.execute(
+        select(CommissionEntry.currency, func.sum(CommissionEntry.amount))
+        .where(CommissionEntry.tenant_id == agent.id, within, CommissionEntry.status != CommissionEntryStatus.REVERSED)
+        .group_by(CommissionEntry.currency)
+    )
+    return {row[0]: row[1] for row in found}

@@ -1,0 +1,33 @@
+"""Orders, later: closing what nobody pays, and handing cards over to their next package."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from authz.session import Database
+from services import orders, subscriptions
+from tasks.app import app, run, settings
+
+
+@app.task(name="tasks.orders.expire", ignore_result=True)  # type: ignore[untyped-decorator]
+def expire() -> None:
+    """Closes the orders whose time to pay is over. A repeat finds none."""
+    _with_database(orders.expire)
+
+
+@app.task(name="tasks.orders.hand_over", ignore_result=True)  # type: ignore[untyped-decorator]
+def hand_over() -> None:
+    """Ends packages whose time is over and begins the next of each card. A repeat finds none."""
+    _with_database(subscriptions.hand_over)
+
+
+def _with_database(work: Callable[[Database, datetime], Awaitable[int]]) -> None:
+    async def whole() -> None:
+        database = Database(settings.database_url, pooled=False)
+        try:
+            await work(database, datetime.now(UTC))
+        finally:
+            await database.close()
+
+    run(whole)
