@@ -115,7 +115,7 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     account: Mapped[StaffAccount | None] = relationship(lazy="raise")
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")
 
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_abstract": True}
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_abstract": True, "eager_defaults": True}
 
 
 class PackageOrder(Order):

@@ -107,10 +107,10 @@ class Agent(Tenant):
     """A sales agent of level 1, 2 or 3 (S0-38)."""
 
     agent_level: int | None = column("1, 2 or 3.")
-    total_income: Decimal = computed(
+    total_income: Decimal | None = computed(
         "All it has earned, in its currency; for itself and the platform (S0-38).", _earned, confidential=True
     )
-    income_balance: Decimal = computed(
+    income_balance: Decimal | None = computed(
         "What of it has not been withdrawn, in its currency; for itself and the platform (S0-38).",
         _not_drawn,
         confidential=True,

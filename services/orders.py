@@ -123,7 +123,7 @@ async def pay_from_balance(work: Work, key: int) -> Order:
 async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
     """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
     packages on their cards. The order is held; only the system may."""
-    order.status = check(order, "PAY")
+    order.status, order.pay_type, order.paid_at = check(order, "PAY"), pay_type, datetime.now(UTC)
     lines, cards = await _content(work, order)
     _check_in_service(cards)
     await subscriptions.queue(work, cards, lines, buyer.time_zone)
@@ -137,7 +137,6 @@ async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount
         order.order_no,
     )
     shares = await commission.earn(work, order) if order.needs_commission else []
-    order.pay_type, order.paid_at = pay_type, datetime.now(UTC)
     if order.amount:
         moved = await ledger.move(work, [sale, *shares])
         order.transfer_id = moved[0].id

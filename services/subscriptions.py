@@ -30,8 +30,9 @@ UPDATE package_subscription SET
   status = CASE WHEN used_kb >= data_volume_mb * 1024 THEN 'USED_UP' ELSE 'EXPIRED' END,
   ended_at = greatest(starts_at, least(ends_at, :now)), updated_at = now()
 WHERE sim_card_id = ANY (:cards) AND status = 'ACTIVE' AND (ends_at <= :now OR used_kb >= data_volume_mb * 1024)
+RETURNING sim_card_id
 """).bindparams(_CARDS, _NOW)
-"""Those whose time or volume is over."""
+"""Those whose time or volume is over; their cards."""
 
 BEGIN = text("""
 WITH next AS (
@@ -122,11 +123,13 @@ async def follow(work: Work, cards: Sequence[SimCard]) -> None:
         one.tenant_id, one.tenant_path = holder.tenant_id, holder.tenant_path
 
 
-async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) -> None:
-    """Ends what is over on the cards, which the caller holds, and begins what comes next, as often as it takes."""
+async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) -> set[int]:
+    """Ends what is over on the cards, which the caller holds, and begins what comes next, as often as it takes; the
+    cards on which something changed."""
+    ended: set[int] = set()
     begun: set[int] = set()
     while True:
-        await session.execute(END, {"cards": cards, "now": now})
+        ended.update(await session.scalars(END, {"cards": cards, "now": now}))
         here = set(await session.scalars(BEGIN, {"cards": cards}))
         if not here:
             break
@@ -134,6 +137,7 @@ async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) ->
     bound = [row.id for row in await session.execute(BIND, {"cards": sorted(begun)})] if begun else []
     if bound:
         await session.execute(BOUND, {"cards": bound})
+    return ended | begun
 
 
 async def hand_over(database: Database, now: datetime) -> int:
@@ -160,5 +164,4 @@ async def hand_over(database: Database, now: datetime) -> int:
             )
             if not due:
                 return done
-            await advance(session, due, now)
-            done += len(due)
+            done += len(await advance(session, due, now))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sqlalchemy import event
 
+from authz.principal import system
 from planner.ids import decode_id, encode_id
 from services import orders as service
 from services import subscriptions
@@ -33,8 +33,9 @@ REFUND = """mutation($input: RefundOrderInput!) { refundOrder(input: $input) {
     order { status closeReason commissionStatus } errors { code field } } }"""
 ENTRIES = """{ commissionEntries { nodes {
     agent { id } status price percent percentBelow amount order { orderNo } } } }"""
-SALES = """query($first: Date!, $last: Date!, $agent: ID) { agentSales(firstDay: $first, lastDay: $last, agent: $agent) {
-    timeZone activations sales { currency orders amount commission } errors { code field } } }"""
+SALES = """query($first: Date!, $last: Date!, $agent: ID) {
+    agentSales(firstDay: $first, lastDay: $last, agent: $agent) {
+        timeZone activations sales { currency orders amount commission } errors { code field } } }"""
 INCOME = "query($id: ID!) { tenant(id: $id) { ... on Agent { totalIncome incomeBalance } } }"
 QUEUE = """query($card: ID!) { packageSubscriptions(filter: {simCard: {eq: $card}}) { nodes {
     status startsAt endsAt endedAt package { code } holder { id } } } }"""
@@ -68,11 +69,11 @@ async def funded(world: World, tenant: str, amount: str = "1000") -> None:
 
 
 async def ordered(
-    world: World, caller: str, cards: list[str] | None = None, package: str = "CM-M-1G", **more: Any
+    world: World, caller: str, ids: list[str] | None = None, code: str = "CM-M-1G", **more: Any
 ) -> dict[str, Any]:
     input = {
-        "package": package_id(world, package),
-        "cards": {"ids": world.card_ids(caller)[:2] if cards is None else cards},
+        "package": package_id(world, code),
+        "cards": {"ids": world.card_ids(caller)[:2] if ids is None else ids},
         "idempotencyKey": str(uuid.uuid4()),
         **more,
     }
@@ -168,7 +169,7 @@ async def test_an_order_is_read_by_its_customer_those_above_and_the_platform(wor
     }
     assert payload["errors"] == []
     number = order["orderNo"]
-    assert len(number) == 12 and int(number) % 97 == 1, "its last two digits are check digits"
+    assert (len(number), int(number) % 97) == (12, 1), "its last two digits are check digits"
     late = datetime.fromisoformat(order["expiresAt"]) - datetime.now(UTC)
     assert timedelta(minutes=29) < late <= timedelta(minutes=30)
 
@@ -224,7 +225,7 @@ async def test_orders_that_are_refused(world: World) -> None:
     for more, code, field in (
         ({"package": encode_id("pkg", 10**9)}, "NOT_FOUND", "package"),
         ({"package": world.id("north")}, "INVALID_ID", "package"),
-        ({"package": package_id(world, "CU-M-1G")}, "WRONG_CARRIER", "cards"),
+        ({"package": package_id(world, "CU-M-30M")}, "WRONG_CARRIER", "cards"),
         ({"cards": {"ids": []}}, "REQUIRED", "cards"),
         ({"cards": {}}, "SELECT_ONE", "cards"),
         ({"cards": {"ids": world.card_ids("south")[:1]}}, "CARDS_NOT_FOUND", "cards"),
@@ -273,8 +274,8 @@ async def test_each_agent_of_the_chain_has_its_share_once_and_sees_no_other(worl
     for caller, shown in (("coast", "5.1200"), ("finance", "5.1200"), ("admin", "5.1200")):
         found = await world.data(caller, INCOME, {"id": world.id("coast")})
         assert found["tenant"] == {"totalIncome": shown, "incomeBalance": shown}, caller
-    answer = await world.run("north", INCOME, {"id": world.id("coast")})
-    assert answer["data"]["tenant"] in (None, {"totalIncome": None, "incomeBalance": None})
+    found = await world.data("north", INCOME, {"id": world.id("coast")})
+    assert found["tenant"] == {"totalIncome": None, "incomeBalance": None}, "nobody is told what another earns"
     assert await world.codes("sales", INCOME, {"id": world.id("coast")}) == ["FORBIDDEN"]
     for caller in ("sales", "operations", "acme"):
         assert await world.codes(caller, ENTRIES) == ["FORBIDDEN"], caller
@@ -308,30 +309,19 @@ async def test_whose_share_an_order_is(
 
 @pytest.mark.feature("S0-48", "S0-46")
 async def test_shares_are_rounded_so_that_nothing_is_lost(world: World) -> None:
-    """Hypothesis chooses rates and prices; what the agents have together is the share of the topmost, to the digit."""
+    """Whatever the rates and the price, what the agents have together is the share of the topmost, to the digit."""
     await funded(world, "coast", "1000000")
-    card = world.card_ids("coast")[:1]
-
-    async def one(price: Decimal, percents: list[Decimal]) -> None:
+    chance = random.Random(48)
+    for _ in range(12):
+        price = Decimal(chance.randrange(1, 10**7)) / 10**4
+        percents = sorted((Decimal(chance.randrange(10**6 + 1)) / 10**4 for _ in range(3)), reverse=True)
         await world.sql("UPDATE data_package SET sale_price = $1 WHERE code = 'CM-M-1G'", price)
-        await rates(world, *(str(percent) for percent in sorted(percents, reverse=True)))
-        order = decode_id(await bought(world, "coast", card))
+        await rates(world, *map(str, percents))
+        order = decode_id(await bought(world, "coast", world.card_ids("coast")[:1]))
         assert order is not None
         rows = await world.sql("SELECT amount FROM commission_entry WHERE order_id = $1", order[1])
-        whole = (price * max(percents) / 100).quantize(Decimal("0.0001"), rounding="ROUND_HALF_UP")
+        whole = (price * percents[0] / 100).quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP)
         assert sum((row["amount"] for row in rows), Decimal(0)) == whole
-
-    chosen: list[tuple[Decimal, list[Decimal]]] = []
-    percent = st.decimals(0, 100, places=4, allow_nan=False)
-
-    @settings(max_examples=12, database=None)
-    @given(st.decimals("0.0001", "999.9999", places=4), st.lists(percent, min_size=3, max_size=3))
-    def choose(price: Decimal, percents: list[Decimal]) -> None:
-        chosen.append((price, percents))
-
-    choose()
-    for price, percents in chosen:
-        await one(price, percents)
     assert (await world.sql("SELECT sum(amount) FROM ledger_entry"))[0]["sum"] == 0
 
 
@@ -416,7 +406,7 @@ async def test_a_payment_takes_the_same_statements_for_one_card_as_for_many(
     cards = world.card_ids("coast")
     await bought(world, "coast", cards[:1])  # accounts are opened once
 
-    for some in (cards[1:2], [*cards[:4], cards[5]]):
+    for some in (cards[1:2], [cards[0], cards[1], cards[2], cards[5]]):
         order = (await ordered(world, "coast", some))["order"]["id"]
         seen: list[str] = []
 
@@ -534,8 +524,6 @@ async def test_a_package_that_is_used_up_makes_room_at_once(world: World) -> Non
         await bought(world, "coast", [card], package)
     await world.sql("UPDATE package_subscription SET used_kb = data_volume_mb * 1024 WHERE status = 'ACTIVE'")
     now = datetime.now(UTC)
-    from authz.principal import system
-
     async with world.client.application.runtime.database.transaction(system("use")) as session:
         await subscriptions.advance(session, [key], now)
     first, second = await queue(world, card)
@@ -562,8 +550,6 @@ async def test_a_month_is_one_of_the_customers_calendar(world: World, zone: str,
         "UPDATE package_subscription SET status = 'WAITING', starts_at = NULL, ends_at = NULL, created_at = $1",
         datetime.fromisoformat(begins),
     )
-    from authz.principal import system
-
     async with world.client.application.runtime.database.transaction(system("use")) as session:
         await session.scalars(subscriptions.BEGIN, {"cards": [key]})
     (found,) = await queue(world, card)
@@ -674,8 +660,8 @@ async def test_whatever_is_paid_and_refunded_at_once_the_books_agree(world: Worl
     for _ in range(2):
         await asyncio.gather(*(one(id, name, turn) for turn, (id, name) in enumerate(made.items())))
     rows = await world.sql(
-        """SELECT t.id, (SELECT coalesce(sum(amount), 0) FROM sales_order o WHERE o.tenant_id = t.id AND status = 'PAID')
-             AS spent,
+        """SELECT t.id,
+             (SELECT coalesce(sum(amount), 0) FROM sales_order o WHERE o.tenant_id = t.id AND status = 'PAID') AS spent,
              (SELECT coalesce(sum(amount), 0) FROM commission_entry e WHERE e.tenant_id = t.id AND status = 'PENDING')
              AS earned FROM tenant t"""
     )
