@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import strawberry
 
-import models.commission
 import models.orders as stored
 from models.catalog import PackagePeriod
 from models.orders import CommissionStatus, OrderKind, OrderStatus, PayType, SubscriptionStatus
@@ -18,7 +17,6 @@ from schema.sim import SimSelectionInput
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage
-    from schema.commission import CommissionEntry
     from schema.identity import StaffAccount
     from schema.ledger import LedgerTransfer
     from schema.sim import SimCard
@@ -71,9 +69,6 @@ class Order(Node):
     customer: Tenant | None = to_one("Who pays (商戶).", via="tenant")
     creator: StaffAccount | None = to_one("Who made it (創建人).", via="account")
     transfer: LedgerTransfer | None = to_one("The money that moved when it was paid.")
-    commission_entries: Connection[CommissionEntry] = to_many(
-        "What agents earned by it.", by=models.commission.CommissionEntry.order_id
-    )
 
 
 @entity(stored.PackageOrder, prefix="ord", filters=SEARCHABLE, sorts=("created_at", "paid_at"))

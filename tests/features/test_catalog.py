@@ -458,8 +458,9 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 SOWN_LATER = (
-    "agreementVersions", "commissionRates", "dictionaryTypes", "helpTopics", "ledgerTransfers", "loginApps",
-    "membershipGrants", "networkDevices", "positions", "roles", "storedFiles", "systemParameters",
+    "agreementVersions", "commissionEntries", "commissionRates", "dictionaryTypes", "helpTopics", "ledgerTransfers",
+    "loginApps", "membershipGrants", "networkDevices", "orders", "packageSubscriptions", "positions", "roles",
+    "storedFiles", "systemParameters",
     "tenantModules", "topUps", "webhookDeliveries", "webhookEndpoints",
 )  # fmt: skip
 """Lists of what the shared world has none of."""

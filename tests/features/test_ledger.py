@@ -284,7 +284,7 @@ async def test_the_books_are_kept_by_the_database(world: World) -> None:
         "permission denied for table ledger_entry": ["UPDATE ledger_entry SET amount = 5"],
         "permission denied for table ledger_transfer": ["DELETE FROM ledger_transfer"],
         "permission denied for table top_up": ["DELETE FROM top_up"],
-        "receipts_of_platform": [receipts_of_a_customer],
+        "kinds_of_platform": [receipts_of_a_customer],
     }
     before = await books(world)
     for expected, statements in attempts.items():

@@ -209,7 +209,7 @@ class Marked:
         key = self.world.api_keys[caller.tenant].id if caller.kind is PrincipalKind.API_KEY else None
         found = set()
         for row in self.rows[registry.by_prefix[prefix].table.name]:
-            name = row["kind"].title() if prefix == "ten" else entity
+            name = row["kind"].title() if prefix == "ten" else "PackageOrder" if prefix == "ord" else entity
             path = row["path"] if prefix == "ten" else row["tenant_path"]
             owner = row["id"] if prefix == "ten" else row["tenant_id"]
             mine = {
@@ -337,7 +337,8 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "recovery_code", *PUBLISHED}
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
-        "staff_position", "ledger_account", "ledger_entry", "commission_rate",
+        "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
+        "package_subscription",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -399,10 +400,10 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
-        "endpoint": "whe", "role": "rol", "template": "tpl",
+        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "agent": "ten", "simCard": "sim",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
-    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten")
+    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord"}
     if name == "parent" and entity == "Department":
         return "dep"
     return known[name] if name in known else entities[entity]
@@ -734,6 +735,13 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = "mutation($input: BindSimPackageInput!) { bindSimPackage(input: $input) " + CARDS + " }"
         package = encode_id("pkg", world.packages["CM-M-30M"].id)
         yield Attempt("bindSimPackage", text, {"input": {"cards": selection, "package": package}}, "CARDS_NOT_FOUND")
+        text = "mutation($input: OrderPackagesInput!) { orderPackages(input: $input) { errors { code } } }"
+        variables = {"input": {"cards": selection, "package": package, **repeat}}
+        yield Attempt("orderPackages", text, variables, "CARDS_NOT_FOUND")
+    for name in ("pay", "cancel"):
+        text = f"mutation($input: {name.title()}OrderInput!) {{ {name}Order(input: $input) {{ errors {{ code }} }} }}"
+        order = {"id": one("sales_order", "ord"), "idempotencyKey": str(uuid.uuid4())}
+        yield Attempt(f"{name}Order", text, {"input": order})
     for target in (tenant, world.id("platform")):
         text = "mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) " + CARDS + " }"
         repeat = {"idempotencyKey": str(uuid.uuid4())}
@@ -859,7 +867,7 @@ CATALOGUE = {
     "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
-    "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp",
+    "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp", "refundOrder",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -35,7 +35,7 @@ MOST_FIELDS = 45
 TEXTS = ("", "%", "_", "\\", "\\%", "«", "NORTH", "agency «no", "zz")
 BY_SERVICES = {
     "Query": {
-        "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "exportMyData",
+        "agentSales", "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "exportMyData",
         "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
     "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},

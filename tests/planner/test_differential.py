@@ -119,6 +119,25 @@ def prepaid(row: Mapping[str, Any], store: Store, of: Callable[[Mapping[str, Any
     return "0.0000"
 
 
+def earned(row: Mapping[str, Any], store: Store) -> str:
+    mine = [
+        entry["amount"]
+        for entry in store.by_key["commission_entry"].values()
+        if (entry["tenant_id"], entry["currency"]) == (row["id"], row["currency"]) and entry["status"] != "REVERSED"
+    ]
+    return str(sum(mine, Decimal("0.0000")))
+
+
+def not_drawn(row: Mapping[str, Any], store: Store) -> str:
+    mine = [
+        account["balance"]
+        for account in store.by_key["ledger_account"].values()
+        if (account["tenant_id"], account["currency"]) == (row["id"], row["currency"])
+        and account["kind"] == "COMMISSION"
+    ]
+    return str(sum(mine, Decimal("0.0000")))
+
+
 LIVE = {
     ("MenuItem", "variant"): page_variant,
     ("ScheduledJob", "arguments"): job_arguments,
@@ -141,6 +160,8 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ),
     ("Task", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
     ("LedgerAccount", "available"): lambda row, _: None if row["floor"] is None else str(row["balance"] - row["floor"]),
+    ("Agent", "totalIncome"): earned,
+    ("Agent", "incomeBalance"): not_drawn,
     ("Enterprise", "creditLimit"): lambda row, store: prepaid(row, store, lambda account: -account["floor"]),
     ("Enterprise", "availableAmount"): lambda row, store: prepaid(
         row, store, lambda account: account["balance"] - account["floor"]

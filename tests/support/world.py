@@ -22,7 +22,7 @@ from stdnum import luhn
 from authz.principal import system
 from models.agreements import Agreement, AgreementConsent
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
-from models.commission import CommissionRate
+from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
@@ -58,6 +58,15 @@ from models.notifications import (
     NotificationOptOut,
     NotificationState,
     NotificationTemplate,
+)
+from models.orders import (
+    CommissionStatus,
+    OrderLine,
+    OrderStatus,
+    PackageOrder,
+    PackageSubscription,
+    PayType,
+    SubscriptionStatus,
 )
 from models.parameters import (
     ParameterOverride,
@@ -569,6 +578,7 @@ async def mark_the_rest(world: World) -> None:
                     creator_id=tenant.parent_id or tenant.id,
                 )
             )
+            await _bought(session, world, name, tenant)
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
             parameter = SystemParameter(
                 **owner, key=mark(name), name="", value=mark(name), value_type=ParameterType.STRING
@@ -726,3 +736,64 @@ async def mark_the_rest(world: World) -> None:
                 )
             )
     await world.client.application.runtime.access.changed(policies=True)
+
+
+async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant) -> None:
+    """An order of each tenant, paid by every other one, with what it put on a card and brought an agent."""
+    owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+    package, card = world.packages["CM-M-1G"], world.cards[name][0]
+    at = datetime(2026, 2, 1, 12, 30, tenant.id % 60, tzinfo=UTC)
+    paid = tenant.id % 2 == 0
+    order = PackageOrder(
+        **owner,
+        status=OrderStatus.PAID if paid else OrderStatus.AWAITING_PAYMENT,
+        amount=Decimal(tenant.id),
+        currency="CNY",
+        source="agent" if paid else "partner",
+        pay_type=PayType.BALANCE if paid else None,
+        paid_at=at if paid else None,
+        expires_at=FAR_AHEAD,
+        commission_status=CommissionStatus.SHARED if paid else CommissionStatus.NONE,
+        remark=mark(name),
+    )
+    session.add(order)
+    await session.flush()
+    line = OrderLine(
+        **owner,
+        order_id=order.id,
+        sim_card_id=card.id,
+        data_package_id=package.id,
+        name=mark(name),
+        period_type=package.period_type,
+        data_volume_mb=package.data_volume_mb,
+        price=order.amount,
+    )
+    session.add(line)
+    await session.flush()
+    session.add_all(
+        [
+            PackageSubscription(
+                **owner,
+                sim_card_id=card.id,
+                data_package_id=package.id,
+                order_line_id=line.id,
+                data_volume_mb=line.data_volume_mb,
+                period_type=line.period_type,
+                time_zone="UTC",
+                status=SubscriptionStatus.ACTIVE if paid else SubscriptionStatus.WAITING,
+                starts_at=at if paid else None,
+                ends_at=at + timedelta(days=28) if paid else None,
+            ),
+            CommissionEntry(
+                **owner,
+                order_id=order.id,
+                order_line_id=line.id,
+                status=CommissionEntryStatus.CREDITED if paid else CommissionEntryStatus.PENDING,
+                price=order.amount,
+                currency="CNY",
+                percent=Decimal(10),
+                percent_below=Decimal(0),
+                amount=order.amount / 10,
+            ),
+        ]
+    )
