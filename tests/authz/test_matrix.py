@@ -93,9 +93,11 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "Agent.remark", "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Enterprise.remark",
-        "ImpersonateInput.write", "Notification.addressUnmasked", "OperationRecord.arguments", "Platform.remark",
-        "SimCard.iccid", "StaffAccount.phoneUnmasked", "Task.resultFileUrl", "Tenant.remark",
+        "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "EndUser.emailUnmasked",
+        "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
+        "Notification.addressUnmasked", "OperationRecord.arguments", "Order.balanceAfter",
+        "PackageOrder.balanceAfter", "Platform.remark", "SimCard.iccid", "StaffAccount.phoneUnmasked",
+        "Task.resultFileUrl", "Tenant.remark",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -108,13 +110,18 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         if one.confidential
     }
     platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
+    customers = ["agent_admin", "enterprise_admin"]
     staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
     assert holders == {
+        "Agent.incomeBalance": [*customers, *platform],
         "Agent.remark": platform,
+        "Agent.totalIncome": [*customers, *platform],
         "Enterprise.remark": platform,
         "Platform.remark": platform,
         "Tenant.remark": ["platform_admin"],
         "Notification.addressUnmasked": staff,
+        "Order.balanceAfter": ["platform_admin"],
+        "PackageOrder.balanceAfter": [*customers, "platform_admin", "platform_finance"],
         "EndUser.emailUnmasked": ["end_user", "platform_admin"],
         "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
         "ImpersonateInput.write": ["platform_admin"],

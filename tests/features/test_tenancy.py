@@ -168,7 +168,9 @@ async def test_agents_stand_three_levels_deep_and_no_deeper(world: World) -> Non
         assert data["createAgent"]["errors"] == []
         tenant = data["createAgent"]["tenant"]
         assert (tenant["kind"], tenant["agentLevel"], tenant["level"]) == ("AGENT", level, level)
-        assert (tenant["totalIncome"], tenant["incomeBalance"]) == ("0.0000", "0.0000")
+        income = "{ viewer { tenant { ... on Agent { totalIncome incomeBalance } } } }"
+        own = (await ask(world, login, income))["viewer"]["tenant"]
+        assert own == {"totalIncome": "0.0000", "incomeBalance": "0.0000"}
         assert tenant["parent"] == {"id": parent}
         parent = tenant["id"]
         made.append(login)

@@ -35,8 +35,8 @@ MOST_FIELDS = 45
 TEXTS = ("", "%", "_", "\\", "\\%", "«", "NORTH", "agency «no", "zz")
 BY_SERVICES = {
     "Query": {
-        "agentSales", "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters", "exportMyData",
-        "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
+        "agentSales", "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters",
+        "exportMyData", "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
     "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},
 }  # fmt: skip
