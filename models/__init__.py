@@ -19,6 +19,7 @@ from models import (
     tenancy,
     tracking,
     webhook,
+    withdrawals,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "tenancy",
     "tracking",
     "webhook",
+    "withdrawals",
 ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
 from models.catalog import DataPackage
+from models.ledger import LedgerTransfer
 from models.orders import Order, OrderLine
 from models.tenancy import Tenant
 
@@ -44,14 +45,21 @@ class CommissionEntry(AppendOnly, TenantOwned, Base):
     below it (S0-48)."""
 
     __tablename__ = "commission_entry"
-    __changeable__ = ("status", "reversed_at")
+    __changeable__ = ("status", "settlement_id", "reversed_at")
     __constraints__ = (
         UniqueConstraint("order_line_id", "tenant_id"),
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("percent > percent_below AND percent_below >= 0 AND percent <= 100", name="differential"),
         CheckConstraint("(status = 'REVERSED') = (reversed_at IS NOT NULL)", name="reversed_when_reversed"),
+        CheckConstraint("status <> 'CREDITED' OR settlement_id IS NOT NULL", name="credited_by_settlement"),
         Index("ix_commission_entry_order_id", "order_id"),
         Index("ix_commission_entry_tenant_id_created_at", "tenant_id", "created_at"),
+        Index(
+            "ix_commission_entry_pending",
+            "created_at",
+            "tenant_id",
+            postgresql_where=text("status = 'PENDING'"),
+        ),
     )
 
     order_id: Mapped[int] = mapped_column(ForeignKey("sales_order.id"))
@@ -64,9 +72,37 @@ class CommissionEntry(AppendOnly, TenantOwned, Base):
     percent: Mapped[Decimal]
     percent_below: Mapped[Decimal]
     amount: Mapped[Decimal]
+    settlement_id: Mapped[int | None] = mapped_column(ForeignKey("commission_settlement.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     reversed_at: Mapped[datetime | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     order: Mapped[Order] = relationship(lazy="raise")
     order_line: Mapped[OrderLine] = relationship(lazy="raise")
+    settlement: Mapped[CommissionSettlement | None] = relationship(lazy="raise")
+
+
+class CommissionSettlement(AppendOnly, TenantOwned, Base):
+    """What an agent earned in a month of its calendar, and may draw on from now on (S0-49)."""
+
+    __tablename__ = "commission_settlement"
+    __changeable__ = ("entry_count", "earned", "deducted", "amount", "transfer_id")
+    __constraints__ = (
+        UniqueConstraint("tenant_id", "month", "currency"),
+        CheckConstraint("extract(day FROM month) = 1", name="month_begins"),
+        CheckConstraint("deducted BETWEEN 0 AND earned AND amount = earned - deducted", name="adds_up"),
+    )
+
+    month: Mapped[date]
+    """Its first day."""
+    currency: Mapped[str]
+    entry_count: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    earned: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    deducted: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    """What refunds of settled orders have taken back, as far as this month makes up for it."""
+    amount: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    transfer_id: Mapped[int | None] = mapped_column(ForeignKey("ledger_transfer.id"), unique=True)
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")

@@ -29,6 +29,10 @@ class LedgerAccountKind(enum.Enum):
     """The platform's own: what was sold, less the commission on it."""
     COMMISSION = "COMMISSION"
     """What an agent has earned and may not draw on yet; below zero, what refunds have taken back of what it drew."""
+    INCOME = "INCOME"
+    """What an agent has earned and may draw on: settled, and not asked for yet."""
+    WITHHELD = "WITHHELD"
+    """What an agent has asked to be paid out, until it is."""
 
 
 FLOORLESS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION})
@@ -47,6 +51,8 @@ class TransferKind(enum.Enum):
     ORDER = "ORDER"
     COMMISSION = "COMMISSION"
     REFUND = "REFUND"
+    SETTLEMENT = "SETTLEMENT"
+    WITHDRAWAL = "WITHDRAWAL"
 
 
 class TopUpStatus(enum.Enum):

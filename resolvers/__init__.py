@@ -26,6 +26,7 @@ from resolvers import (
     tenancy,
     tracking,
     webhook,
+    withdrawals,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "tenancy",
     "tracking",
     "webhook",
+    "withdrawals",
 ]

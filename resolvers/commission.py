@@ -8,7 +8,13 @@ import models.commission as stored
 from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.context import Context, key_of
-from schema.commission import CommissionEntry, CommissionRate, CommissionRatePayload, SetCommissionRateInput
+from schema.commission import (
+    CommissionEntry,
+    CommissionRate,
+    CommissionRatePayload,
+    CommissionSettlement,
+    SetCommissionRateInput,
+)
 from services import commission
 
 
@@ -28,6 +34,12 @@ def commission_rate() -> Select[stored.CommissionRate]:
 def commission_entries() -> Select[stored.CommissionEntry]:
     """What an agent earned, order by order: its own for an agent, everybody's for the platform (S0-48)."""
     return select(stored.CommissionEntry)
+
+
+@query(Connection[CommissionSettlement])
+def commission_settlements() -> Select[stored.CommissionSettlement]:
+    """What agents may draw on, month by month: its own for an agent, everybody's for the platform (S0-49)."""
+    return select(stored.CommissionSettlement)
 
 
 @mutation(idempotent=True)

@@ -22,6 +22,7 @@ from schema import (
     tenancy,
     tracking,
     webhook,
+    withdrawals,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "tenancy",
     "tracking",
     "webhook",
+    "withdrawals",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ import strawberry
 
 import models.commission as stored
 from models.commission import CommissionEntryStatus
-from planner.mapping import Node, column, entity, enum_type, input_type, to_one, value
+from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage
+    from schema.ledger import LedgerTransfer
     from schema.orders import Order, OrderLine
     from schema.tenancy import Tenant
 
@@ -59,6 +60,28 @@ class CommissionEntry(Node):
     agent: Tenant | None = to_one("Who earned it.", via="tenant")
     order: Order | None = to_one("By which order.")
     order_line: OrderLine | None = to_one("By which line of it.")
+    settlement: CommissionSettlement | None = to_one("With which month it was settled; null as long as it is not.")
+
+
+@entity(
+    stored.CommissionSettlement,
+    prefix="cms",
+    filters=("agent", "month", "currency", "amount"),
+    sorts=("month",),
+)
+class CommissionSettlement(Node):
+    """What an agent earned in a month of its calendar, and may draw on from now on (S0-49)."""
+
+    month: date = column("Its first day.")
+    currency: str = column("An ISO 4217 code.")
+    entry_count: int = column("How many lines of orders it was earned by.")
+    earned: Decimal = column("In ``currency``.")
+    deducted: Decimal = column("What refunds of settled orders have taken back, as far as this month makes up for it.")
+    amount: Decimal = column("What it may draw on: earned less deducted.")
+    created_at: datetime = column("When it was settled.")
+    agent: Tenant | None = to_one("Who earned it.", via="tenant")
+    transfer: LedgerTransfer | None = to_one("The money as it became income; null where nothing was left.")
+    entries: Connection[CommissionEntry] = to_many("Line by line.", by=stored.CommissionEntry.settlement_id)
 
 
 @input_type

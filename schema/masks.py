@@ -23,6 +23,11 @@ def masked_phone(column: ColumnElement[Any]) -> ColumnElement[Any]:
     )
 
 
+def masked_account(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """``****5678``: the last four."""
+    return "****" + func.right(column, 4, type_=Text)
+
+
 def masked_address(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``a***@example.com`` for a mail address; anything else as a phone number."""
     return case(

@@ -93,10 +93,14 @@ def _earned(agent: Any) -> ColumnElement[Any]:
     return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
 
 
-def _not_drawn(agent: Any) -> ColumnElement[Any]:
+INCOME = (LedgerAccountKind.COMMISSION, LedgerAccountKind.INCOME, LedgerAccountKind.WITHHELD)
+"""What an agent has earned and not been paid: not settled yet, settled, and asked for."""
+
+
+def _held(agent: Any, *kinds: LedgerAccountKind) -> ColumnElement[Any]:
     found = select(func.sum(LedgerAccount.balance)).where(
         LedgerAccount.tenant_id == agent.id,
-        LedgerAccount.kind == LedgerAccountKind.COMMISSION,
+        LedgerAccount.kind.in_(kinds),
         LedgerAccount.currency == agent.currency,
     )
     return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
@@ -112,7 +116,12 @@ class Agent(Tenant):
     )
     income_balance: Decimal | None = computed(
         "What of it has not been withdrawn, in its currency; for itself and the platform (S0-38).",
-        _not_drawn,
+        lambda a: _held(a, *INCOME),
+        confidential=True,
+    )
+    withdrawable_income: Decimal | None = computed(
+        "What of it is settled and not asked for yet, in its currency; for itself and the platform (S0-50).",
+        lambda a: _held(a, LedgerAccountKind.INCOME),
         confidential=True,
     )
 

@@ -7,7 +7,6 @@ order of their keys, then the accounts in the order of the ledger: no two steps 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, insert, select, update
@@ -24,36 +23,20 @@ from services import commission, ledger, parameters, subscriptions, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim.selection import Selection, locked_cards
+from services.transitions import StateMachine
 
 MAX_LINES = 1_000
 PAYMENT_MINUTES = "orders.paymentMinutes"
 BATCH = 1_000
 
 
-@dataclass(frozen=True)
-class Transition:
-    action: str
-    sources: frozenset[OrderStatus]
-    target: OrderStatus
-
-
-TRANSITIONS: dict[str, Transition] = {
-    t.action: t
-    for t in (
-        Transition("PAY", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.PAID),
-        Transition("CANCEL", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.CANCELLED),
-        Transition("EXPIRE", frozenset({OrderStatus.AWAITING_PAYMENT}), OrderStatus.EXPIRED),
-        Transition("REFUND", frozenset({OrderStatus.PAID}), OrderStatus.REFUNDED),
-    )
-}
-
-
-def check(order: Order, action: str) -> OrderStatus:
-    """Where the action leads; ORDER_STATUS where it does not lead on from where the order is."""
-    transition = TRANSITIONS[action]
-    if order.status not in transition.sources:
-        raise Refusal("ORDER_STATUS", "id", status=order.status.name, action=action)
-    return transition.target
+TRANSITIONS = StateMachine(
+    "ORDER_STATUS",
+    ("PAY", (OrderStatus.AWAITING_PAYMENT,), OrderStatus.PAID),
+    ("CANCEL", (OrderStatus.AWAITING_PAYMENT,), OrderStatus.CANCELLED),
+    ("EXPIRE", (OrderStatus.AWAITING_PAYMENT,), OrderStatus.EXPIRED),
+    ("REFUND", (OrderStatus.PAID,), OrderStatus.REFUNDED),
+)
 
 
 async def order_packages(
@@ -110,7 +93,7 @@ async def pay_from_balance(work: Work, key: int) -> Order:
     INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time.
     """
     order = await held(work, key, own=True)
-    check(order, "PAY")
+    TRANSITIONS.lead(order.status, "PAY")
     if order.expires_at <= datetime.now(UTC):
         raise Refusal("ORDER_EXPIRED", "id")
     buyer = await _tenant(work, order)
@@ -123,7 +106,7 @@ async def pay_from_balance(work: Work, key: int) -> Order:
 async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
     """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
     packages on their cards. The order is held; only the system may."""
-    order.status, order.pay_type, order.paid_at = check(order, "PAY"), pay_type, datetime.now(UTC)
+    order.status, order.pay_type, order.paid_at = TRANSITIONS.lead(order.status, "PAY"), pay_type, datetime.now(UTC)
     lines, cards = await _content(work, order)
     _check_in_service(cards)
     await subscriptions.queue(work, cards, lines, buyer.time_zone)
@@ -152,7 +135,7 @@ async def cancel(work: Work, key: int, reason: str | None) -> Order:
     """Gives up an order that has not been paid: the buyer its own, the platform any (S0-13)."""
     root = work.principal.tenant_kind == TenantKind.PLATFORM.name
     order = await held(work, key, own=not root)
-    order.status = check(order, "CANCEL")
+    order.status = TRANSITIONS.lead(order.status, "CANCEL")
     order.closed_at = datetime.now(UTC)
     order.close_reason = validation.optional(reason, "reason")
     await work.session.flush()
@@ -166,7 +149,7 @@ async def refund(work: Work, key: int, reason: str) -> Order:
     PACKAGES_USED where the time or the volume of one is over.
     """
     order = await held(work, key, own=False)
-    order.status = check(order, "REFUND")
+    order.status = TRANSITIONS.lead(order.status, "REFUND")
     order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
     buyer = await _tenant(work, order)
     lines, cards = await _content(work, order)

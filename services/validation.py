@@ -121,6 +121,14 @@ def password(value: str, field: str) -> str:
     return value
 
 
+def bank_account(value: str, field: str) -> str:
+    """An account's number as it is written: letters and digits, without white space; INVALID otherwise."""
+    found = "".join(text(value, field).split())
+    if not (found.isascii() and found.isalnum() and 6 <= len(found) <= 34):
+        raise Refusal("INVALID", field)
+    return found.upper()
+
+
 def position(value: int, field: str = "position") -> int:
     """A place in a list; INVALID below zero and beyond what is stored."""
     if not 0 <= value <= 32_767:

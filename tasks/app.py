@@ -23,6 +23,7 @@ app = Celery(
     # exports read the graph: their task stands in the server, above it
     include=[
         "server.exporting",
+        "tasks.commission",
         "tasks.identity",
         "tasks.jobs",
         "tasks.notifications",
@@ -51,6 +52,7 @@ app.conf.update(
         "deliver webhooks": {"task": "tasks.webhook.deliver", "schedule": 2.0, "options": {"expires": 2}},
         "keep the partitions of logs": {"task": "tasks.jobs.keep_partitions", "schedule": 24 * 3600.0},
         "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
+        "settle commission": {"task": "tasks.commission.settle", "schedule": 3600.0},
         "close orders that nobody pays": {"task": "tasks.orders.expire", "schedule": 30.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},
         "send notifications that are due": {"task": "tasks.notifications.sweep", "schedule": 15.0},

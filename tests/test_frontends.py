@@ -157,17 +157,18 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     agent, enterprise = names("agent", "agent_admin"), names("agent", "enterprise_admin")
     assert agent == {one.name for one in SHIPPED if one.door == "agent"}
     assert agent - enterprise == {
-        "AgentSales", "Agents", "AllocateSimCards", "CommissionEntries", "CommissionRates", "CreateAgent",
-        "PurchasePrices", "RecallSimCards", "SetCommissionRate", "SetTenantModule", "UpdateTenant",
+        "AgentSales", "Agents", "AllocateSimCards", "CancelWithdrawal", "CommissionEntries", "CommissionRates",
+        "CommissionSettlements", "CreateAgent", "PurchasePrices", "RecallSimCards", "RequestWithdrawal",
+        "SetCommissionRate", "SetTenantModule", "UpdateTenant", "Withdrawals",
     }  # fmt: skip
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
-        "CancelOrder", "CancelTask", "CancelTopUp", "ChangePassword", "ConfirmSecondFactor", "ConfirmTopUp",
-        "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead", "RecordTopUp", "RefreshSession",
-        "RefundOrder", "RequestPasswordReset", "ResetPassword", "SetCreditLimit", "SetMyLanguage",
-        "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents",
+        "ApproveWithdrawal", "CancelOrder", "CancelTask", "CancelTopUp", "ChangePassword", "ConfirmSecondFactor",
+        "ConfirmTopUp", "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead", "MarkWithdrawalPaid",
+        "RecordTopUp", "RefreshSession", "RefundOrder", "RejectWithdrawal", "RequestPasswordReset", "ResetPassword",
+        "SetCreditLimit", "SetMyLanguage", "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, select, update
@@ -12,31 +11,22 @@ from models.sim import SimCard, SimStatus, SimStatusChange
 from services.refusal import Refusal
 from services.runtime import Work
 from services.sim.selection import Selection, locked_cards
+from services.transitions import StateMachine, Transition
 from services.webhook.events import STATUS_CHANGED, cards_changed
 
-
-@dataclass(frozen=True)
-class Transition:
-    action: str
-    sources: frozenset[SimStatus]
-    target: SimStatus
-
-
-TRANSITIONS: dict[str, Transition] = {
-    t.action: t
-    for t in (
-        Transition("ALLOCATE", frozenset({SimStatus.STOCK, SimStatus.ALLOCATED}), SimStatus.ALLOCATED),
-        Transition("RECALL", frozenset({SimStatus.ALLOCATED}), SimStatus.STOCK),
-        Transition("ACTIVATE", frozenset({SimStatus.STOCK, SimStatus.ALLOCATED}), SimStatus.ACTIVE),
-        Transition("SUSPEND", frozenset({SimStatus.ACTIVE}), SimStatus.SUSPENDED),
-        Transition("RESUME", frozenset({SimStatus.SUSPENDED}), SimStatus.ACTIVE),
-        Transition(
-            "TERMINATE",
-            frozenset({SimStatus.STOCK, SimStatus.ALLOCATED, SimStatus.ACTIVE, SimStatus.SUSPENDED}),
-            SimStatus.TERMINATED,
-        ),
-    )
-}
+TRANSITIONS = StateMachine(
+    "WRONG_STATUS",
+    ("ALLOCATE", (SimStatus.STOCK, SimStatus.ALLOCATED), SimStatus.ALLOCATED),
+    ("RECALL", (SimStatus.ALLOCATED,), SimStatus.STOCK),
+    ("ACTIVATE", (SimStatus.STOCK, SimStatus.ALLOCATED), SimStatus.ACTIVE),
+    ("SUSPEND", (SimStatus.ACTIVE,), SimStatus.SUSPENDED),
+    ("RESUME", (SimStatus.SUSPENDED,), SimStatus.ACTIVE),
+    (
+        "TERMINATE",
+        (SimStatus.STOCK, SimStatus.ALLOCATED, SimStatus.ACTIVE, SimStatus.SUSPENDED),
+        SimStatus.TERMINATED,
+    ),
+)
 
 
 async def change_status(work: Work, selection: Selection, action: str, reason: str | None) -> list[int]:
@@ -57,7 +47,7 @@ async def change_status(work: Work, selection: Selection, action: str, reason: s
     return keys
 
 
-def check(transition: Transition, statuses: list[SimStatus]) -> None:
+def check(transition: Transition[SimStatus], statuses: list[SimStatus]) -> None:
     wrong = [status for status in statuses if status not in transition.sources]
     if wrong:
         raise Refusal("WRONG_STATUS", "cards", count=len(wrong), status=wrong[0].name, action=transition.action)

@@ -93,11 +93,11 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "EndUser.emailUnmasked",
+        "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "Agent.withdrawableIncome", "EndUser.emailUnmasked",
         "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
         "Notification.addressUnmasked", "OperationRecord.arguments", "Order.balanceAfter",
         "PackageOrder.balanceAfter", "Platform.remark", "SimCard.iccid", "StaffAccount.phoneUnmasked",
-        "Task.resultFileUrl", "Tenant.remark",
+        "Task.resultFileUrl", "Tenant.remark", "Withdrawal.bankAccountUnmasked",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -116,6 +116,8 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Agent.incomeBalance": [*customers, *platform],
         "Agent.remark": platform,
         "Agent.totalIncome": [*customers, *platform],
+        "Agent.withdrawableIncome": [*customers, *platform],
+        "Withdrawal.bankAccountUnmasked": ["agent_admin", "platform_admin", "platform_finance"],
         "Enterprise.remark": platform,
         "Platform.remark": platform,
         "Tenant.remark": ["platform_admin"],

@@ -338,7 +338,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
         "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
-        "package_subscription",
+        "commission_settlement", "package_subscription",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -738,6 +738,9 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = "mutation($input: OrderPackagesInput!) { orderPackages(input: $input) { errors { code } } }"
         variables = {"input": {"cards": selection, "package": package, **repeat}}
         yield Attempt("orderPackages", text, variables, "CARDS_NOT_FOUND")
+    text = "mutation($input: WithdrawalInput!) { cancelWithdrawal(input: $input) { errors { code } } }"
+    asked = {"id": one("withdrawal", "wdr"), "idempotencyKey": str(uuid.uuid4())}
+    yield Attempt("cancelWithdrawal", text, {"input": asked})
     for name in ("pay", "cancel"):
         text = f"mutation($input: {name.title()}OrderInput!) {{ {name}Order(input: $input) {{ errors {{ code }} }} }}"
         order = {"id": one("sales_order", "ord"), "idempotencyKey": str(uuid.uuid4())}
@@ -868,6 +871,7 @@ CATALOGUE = {
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
     "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp", "refundOrder",
+    "approveWithdrawal", "rejectWithdrawal", "markWithdrawalPaid",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

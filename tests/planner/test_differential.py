@@ -128,12 +128,11 @@ def earned(row: Mapping[str, Any], store: Store) -> str:
     return str(sum(mine, Decimal("0.0000")))
 
 
-def not_drawn(row: Mapping[str, Any], store: Store) -> str:
+def held(row: Mapping[str, Any], store: Store, *kinds: str) -> str:
     mine = [
         account["balance"]
         for account in store.by_key["ledger_account"].values()
-        if (account["tenant_id"], account["currency"]) == (row["id"], row["currency"])
-        and account["kind"] == "COMMISSION"
+        if (account["tenant_id"], account["currency"]) == (row["id"], row["currency"]) and account["kind"] in kinds
     ]
     return str(sum(mine, Decimal("0.0000")))
 
@@ -161,7 +160,8 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("Task", "progress"): lambda row, _: (row["done"] + row["failed"]) / row["total"] if row["total"] else None,
     ("LedgerAccount", "available"): lambda row, _: None if row["floor"] is None else str(row["balance"] - row["floor"]),
     ("Agent", "totalIncome"): earned,
-    ("Agent", "incomeBalance"): not_drawn,
+    ("Agent", "incomeBalance"): lambda row, store: held(row, store, "COMMISSION", "INCOME", "WITHHELD"),
+    ("Agent", "withdrawableIncome"): lambda row, store: held(row, store, "INCOME"),
     ("Enterprise", "creditLimit"): lambda row, store: prepaid(row, store, lambda account: -account["floor"]),
     ("Enterprise", "availableAmount"): lambda row, store: prepaid(
         row, store, lambda account: account["balance"] - account["floor"]

@@ -22,7 +22,7 @@ from stdnum import luhn
 from authz.principal import system
 from models.agreements import Agreement, AgreementConsent
 from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
-from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate
+from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
@@ -122,6 +122,7 @@ from models.webhook import (
     WebhookEndpoint,
     WebhookStatus,
 )
+from models.withdrawals import Withdrawal, WithdrawalStatus
 from planner.ids import encode_id
 from server.demo import add_account, fill_catalogue, plant
 from server.doors import (
@@ -768,10 +769,27 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
         data_volume_mb=package.data_volume_mb,
         price=order.amount,
     )
-    session.add(line)
+    settled = CommissionSettlement(
+        **owner,
+        month=date(2026, tenant.id % 12 + 1, 1),
+        currency="CNY",
+        entry_count=1,
+        earned=Decimal(tenant.id),
+        amount=Decimal(tenant.id),
+    )
+    session.add_all([line, settled])
     await session.flush()
     session.add_all(
         [
+            Withdrawal(
+                **owner,
+                amount=Decimal(tenant.id),
+                currency="CNY",
+                status=WithdrawalStatus.APPROVED if paid else WithdrawalStatus.REQUESTED,
+                payee=mark(name),
+                bank="Bank",
+                bank_account=f"62220000{tenant.id:04d}",
+            ),
             PackageSubscription(
                 **owner,
                 sim_card_id=card.id,
@@ -794,6 +812,7 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
                 percent=Decimal(10),
                 percent_below=Decimal(0),
                 amount=order.amount / 10,
+                settlement_id=settled.id if paid else None,
             ),
         ]
     )

@@ -1,0 +1,125 @@
+"""Monthly settlement: what agents earned in a month that is over is theirs to draw on (S0-49).
+
+Everything is done to sets, by statements that do not depend on how many entries there are. A month is one of the
+agent's own calendar. Refunds that took back what had been settled are made up for first, as far as the month's earnings
+reach; the rest waits for the next one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import BigInteger, DateTime, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.principal import system
+from authz.session import Database
+
+GRACE = timedelta(hours=1)
+"""How long after its end a month is left alone, for payments that began before it."""
+_MOMENT = bindparam("moment", type_=DateTime(timezone=True))
+_MADE = bindparam("made", type_=ARRAY(BigInteger))
+
+OLDEST = text("""
+SELECT min(date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date)
+FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
+WHERE e.status = 'PENDING' AND e.created_at < :moment
+  AND e.created_at < date_trunc('month', :moment AT TIME ZONE t.time_zone) AT TIME ZONE t.time_zone
+  AND NOT EXISTS (SELECT FROM commission_settlement s WHERE s.tenant_id = t.id AND s.currency = e.currency
+                  AND s.month = date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date)
+""").bindparams(_MOMENT)
+"""The first month that is over and not settled for somebody."""
+
+OPEN = text("""
+INSERT INTO commission_settlement (tenant_id, tenant_path, month, currency)
+SELECT DISTINCT t.id, t.path, CAST(:month AS date), e.currency
+FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
+WHERE e.status = 'PENDING' AND e.created_at < :moment
+  AND date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date = CAST(:month AS date)
+  AND date_trunc('month', :moment AT TIME ZONE t.time_zone)::date > CAST(:month AS date)
+ORDER BY t.id, e.currency
+ON CONFLICT DO NOTHING RETURNING id
+""").bindparams(_MOMENT)
+"""One for each agent and currency that earned something in the month."""
+
+CREDIT = text("""
+WITH credited AS (
+  UPDATE commission_entry e SET status = 'CREDITED', settlement_id = s.id
+  FROM commission_settlement s JOIN tenant t ON t.id = s.tenant_id
+  WHERE s.id = ANY (:made) AND e.tenant_id = s.tenant_id AND e.currency = s.currency AND e.status = 'PENDING'
+    AND e.created_at < (s.month + interval '1 month') AT TIME ZONE t.time_zone
+  RETURNING e.settlement_id, e.amount
+)
+UPDATE commission_settlement s SET entry_count = c.entries, earned = c.earned, amount = c.earned
+FROM (SELECT settlement_id, count(*) AS entries, sum(amount) AS earned FROM credited GROUP BY settlement_id) c
+WHERE s.id = c.settlement_id
+""").bindparams(_MADE)
+"""The entries of a settlement are marked and summed by one statement, so that what is refunded meanwhile is in neither
+or in both. An entry that came too late for its month goes with the next."""
+
+DEDUCT = text("""
+UPDATE commission_settlement s SET deducted = o.owed, amount = s.earned - o.owed
+FROM (
+  SELECT s.id, least(s.earned,
+    coalesce((SELECT sum(e.amount) FROM commission_entry e WHERE e.tenant_id = s.tenant_id AND e.currency = s.currency
+              AND e.status = 'REVERSED' AND e.settlement_id IS NOT NULL), 0)
+    - coalesce((SELECT sum(p.deducted) FROM commission_settlement p
+                WHERE p.tenant_id = s.tenant_id AND p.currency = s.currency), 0)) AS owed
+  FROM commission_settlement s WHERE s.id = ANY (:made)
+) o WHERE o.id = s.id AND o.owed > 0
+""").bindparams(_MADE)
+"""What refunds took back of earlier settlements, and no settlement has made up for yet."""
+
+ACCOUNTS = text("""
+INSERT INTO ledger_account (tenant_id, tenant_path, kind, currency, floor)
+SELECT s.tenant_id, s.tenant_path, 'INCOME', s.currency, 0 FROM commission_settlement s
+WHERE s.id = ANY (:made) AND s.amount > 0 ORDER BY s.tenant_id, s.currency
+ON CONFLICT DO NOTHING
+""").bindparams(_MADE)
+
+TRANSFERS = text("""
+WITH moved AS (
+  INSERT INTO ledger_transfer (tenant_id, tenant_path, kind, idempotency_key, memo)
+  SELECT tenant_id, tenant_path, 'SETTLEMENT', 'settlement:' || id, to_char(month, 'YYYY-MM')
+  FROM commission_settlement WHERE id = ANY (:made) AND amount > 0
+  RETURNING id, idempotency_key
+)
+UPDATE commission_settlement s SET transfer_id = moved.id FROM moved
+WHERE moved.idempotency_key = 'settlement:' || s.id AND s.id = ANY (:made)
+""").bindparams(_MADE)
+
+ENTRIES = text("""
+INSERT INTO ledger_entry (tenant_id, tenant_path, transfer_id, ledger_account_id, amount)
+SELECT a.tenant_id, a.tenant_path, s.transfer_id, a.id, CASE a.kind WHEN 'INCOME' THEN s.amount ELSE -s.amount END
+FROM commission_settlement s
+JOIN ledger_account a ON a.tenant_id = s.tenant_id AND a.currency = s.currency AND a.kind IN ('COMMISSION', 'INCOME')
+WHERE s.id = ANY (:made) AND s.transfer_id IS NOT NULL ORDER BY a.id
+""").bindparams(_MADE)
+"""In the order of the accounts' keys, as all that moves money."""
+
+
+async def settle_due(database: Database, now: datetime) -> int:
+    """Settles each month that is over and was not settled, the oldest first; how many settlements were made.
+
+    A repeat finds nothing to do; of two at once, one does the work. A death half-way leaves whole months.
+    """
+    moment = now.astimezone(UTC) - GRACE
+    made = 0
+    while True:
+        async with database.transaction(system("settlement of commission")) as session:
+            here = await _settle_oldest(session, moment)
+        if not here:
+            return made
+        made += here
+
+
+async def _settle_oldest(session: AsyncSession, moment: datetime) -> int:
+    month = await session.scalar(OLDEST, {"moment": moment})
+    if month is None:
+        return 0
+    made = list(await session.scalars(OPEN, {"month": month, "moment": moment}))
+    if made:
+        for statement in (CREDIT, DEDUCT, ACCOUNTS, TRANSFERS, ENTRIES):
+            await session.execute(statement, {"made": made})
+    return len(made)

@@ -1,0 +1,123 @@
+"""Withdrawals: an agent asks for settled income, which is withheld until the platform's finance pays it or says no.
+
+The money moves when it is asked for, so that nobody asks twice for the same; whoever decides holds the withdrawal.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+from models.ledger import LedgerAccountKind, LedgerTransfer, TransferKind
+from models.tenancy import Agent, Tenant
+from models.withdrawals import Withdrawal, WithdrawalStatus
+from services import ledger, validation
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+from services.transitions import StateMachine
+
+TRANSITIONS = StateMachine(
+    "WITHDRAWAL_STATUS",
+    ("APPROVE", (WithdrawalStatus.REQUESTED,), WithdrawalStatus.APPROVED),
+    ("REJECT", (WithdrawalStatus.REQUESTED, WithdrawalStatus.APPROVED), WithdrawalStatus.REJECTED),
+    ("CANCEL", (WithdrawalStatus.REQUESTED,), WithdrawalStatus.CANCELLED),
+    ("PAY", (WithdrawalStatus.APPROVED,), WithdrawalStatus.PAID),
+)
+INCOME, WITHHELD, RECEIPTS = LedgerAccountKind.INCOME, LedgerAccountKind.WITHHELD, LedgerAccountKind.RECEIPTS
+
+
+async def request(work: Work, amount: Decimal, *, payee: str, bank: str, bank_account: str) -> Withdrawal:
+    """The calling agent asks for some of its settled income, in its currency (S0-50).
+
+    INSUFFICIENT_FUNDS where it is more than is settled and not asked for yet.
+    """
+    agent = await work.session.scalar(select(Agent).where(Agent.id == work.principal.tenant_id))
+    if agent is None:
+        raise Refusal("NOT_POSSIBLE_HERE")
+    asked = Withdrawal(
+        tenant_id=agent.id,
+        tenant_path=agent.path,
+        amount=validation.money(amount, "amount", positive=True),
+        currency=agent.currency,
+        payee=validation.text(payee, "payee"),
+        bank=validation.text(bank, "bank"),
+        bank_account=validation.bank_account(bank_account, "bankAccount"),
+        requested_by_id=work.principal.account_id,
+    )
+    work.session.add(asked)
+    await work.session.flush()
+    asked.hold_transfer_id = (await _move(work, asked, agent, "held", INCOME, WITHHELD)).id
+    await work.session.flush()
+    return asked
+
+
+async def cancel(work: Work, key: int) -> Withdrawal:
+    """The agent takes its request back, as long as nobody has decided."""
+    asked = await _held(work, key, own=True)
+    return await _close(work, asked, "CANCEL", INCOME)
+
+
+async def approve(work: Work, key: int) -> Withdrawal:
+    """The platform's finance agrees; the money is still to be paid."""
+    asked = await _held(work, key)
+    asked.status = TRANSITIONS.lead(asked.status, "APPROVE")
+    asked.reviewed_by_id, asked.reviewed_at = work.principal.account_id, datetime.now(UTC)
+    await work.session.flush()
+    return asked
+
+
+async def reject(work: Work, key: int, reason: str) -> Withdrawal:
+    """The platform's finance says no, or cannot pay what it agreed to: the agent has its income back."""
+    asked = await _held(work, key)
+    return await _close(work, asked, "REJECT", INCOME, reason=validation.text(reason, "reason"))
+
+
+async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdrawal:
+    """The money has left by bank transfer: of what day, and by which reference. IN_FUTURE for a day to come."""
+    asked = await _held(work, key)
+    if paid_on > datetime.now(ZoneInfo((await _agent(work, asked)).time_zone)).date():
+        raise Refusal("IN_FUTURE", "paidOn")
+    reference = validation.text(reference, "reference")
+    return await _close(work, asked, "PAY", RECEIPTS, paid_on=paid_on, reference=reference)
+
+
+async def _close(
+    work: Work, asked: Withdrawal, action: str, target: LedgerAccountKind, **told: date | str
+) -> Withdrawal:
+    """The last step of a withdrawal: what was withheld goes where the action takes it."""
+    status = TRANSITIONS.lead(asked.status, action)
+    moved = await _move(work, asked, await _agent(work, asked), "closed", WITHHELD, target)
+    asked.status, asked.transfer_id = status, moved.id
+    asked.closed_by_id, asked.closed_at = work.principal.account_id, datetime.now(UTC)
+    for name, value in told.items():
+        setattr(asked, name, value)
+    await work.session.flush()
+    return asked
+
+
+async def _move(
+    work: Work, asked: Withdrawal, agent: Tenant, step: str, source: LedgerAccountKind, target: LedgerAccountKind
+) -> LedgerTransfer:
+    """What was asked for, from one account to another; the platform's is where money leaves."""
+    receiver = await ledger.platform(work) if target is RECEIPTS else agent
+    accounts = await ledger.accounts_of(work, [(agent, source), (receiver, target)], asked.currency)
+    amounts = {accounts[agent.id, source]: -asked.amount, accounts[receiver.id, target]: asked.amount}
+    key = f"withdrawal:{asked.id}:{step}"
+    return await ledger.transfer(work, agent, TransferKind.WITHDRAWAL, key, amounts)
+
+
+async def _held(work: Work, key: int, *, own: bool = False) -> Withdrawal:
+    query = select(Withdrawal).where(Withdrawal.id == key).with_for_update()
+    if own:
+        query = query.where(Withdrawal.tenant_id == work.principal.tenant_id)
+    found = await work.session.scalar(query)
+    if found is None:
+        raise not_found("id")
+    return found
+
+
+async def _agent(work: Work, asked: Withdrawal) -> Tenant:
+    return (await work.session.scalars(select(Tenant).where(Tenant.id == asked.tenant_id))).one()
