@@ -9,6 +9,7 @@ import strawberry
 from sqlalchemy import ColumnElement, case, func, select
 
 import models.orders
+import models.plan_changes
 import models.sim as stored
 from models.catalog import Carrier
 from models.sim import SimEntryMode, SimHolding, SimStatus, SimType
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from schema.catalog import DataPackage, Outlet, Supplier
     from schema.identity import EndUser
     from schema.orders import PackageSubscription
+    from schema.plan_changes import SimPlanChange
     from schema.tenancy import Tenant
 
 enum_type(SimType, "M2M is an industrial card (机械卡), CONSUMER an ordinary one (消费卡) (S0-04).")
@@ -94,6 +96,9 @@ class SimCard(Node):
     subscriptions: Connection[PackageSubscription] = to_many(
         "The packages that were bought for it: in use, waiting, over (S2-15).",
         by=models.orders.PackageSubscription.sim_card_id,
+    )
+    plan_changes: Connection[SimPlanChange] = to_many(
+        "Its changes of plan, past and to come (S0-17).", by=models.plan_changes.SimPlanChange.sim_card_id
     )
     carrier_state: CarrierState | None = live(
         "Asked of the supplier now, through its interface (S0-41).", needs=("iccid", "supplier_id")

@@ -19,6 +19,7 @@ from models.orders import OrderLine, PackageSubscription, SubscriptionStatus
 from models.sim import SimCard
 from services.refusal import Refusal
 from services.runtime import Work
+from services.sim.binding import rebind
 
 BATCH = 500
 OPEN = (SubscriptionStatus.WAITING, SubscriptionStatus.ACTIVE)
@@ -52,24 +53,12 @@ FROM next WHERE s.id = next.id RETURNING s.sim_card_id
 """The first that waits on each card where nothing is in use, from where the last one ended; the cards."""
 
 BIND = text("""
-WITH bound AS (
-  UPDATE sim_card c SET package_id = s.data_package_id, updated_at = now() FROM package_subscription s
-  WHERE s.sim_card_id = c.id AND s.status = 'ACTIVE' AND c.id = ANY (:cards)
-    AND c.package_id IS DISTINCT FROM s.data_package_id
-  RETURNING c.id, c.tenant_id, c.tenant_path, c.package_id
-), ended AS (
-  UPDATE sim_package_binding SET unbound_at = now()
-  WHERE unbound_at IS NULL AND sim_card_id IN (SELECT id FROM bound)
-  RETURNING sim_card_id
-)
-SELECT id, tenant_id, tenant_path, package_id, (SELECT count(*) FROM ended) FROM bound
+UPDATE sim_card c SET package_id = s.data_package_id, updated_at = now() FROM package_subscription s
+WHERE s.sim_card_id = c.id AND s.status = 'ACTIVE' AND c.id = ANY (:cards)
+  AND c.package_id IS DISTINCT FROM s.data_package_id
+RETURNING c.id
 """).bindparams(_CARDS)
-"""The cards as bound to the package in use (S0-57): those that were bound to another, whose binding ends."""
-
-BOUND = text("""
-INSERT INTO sim_package_binding (tenant_id, tenant_path, sim_card_id, package_id)
-SELECT tenant_id, tenant_path, id, package_id FROM sim_card WHERE id = ANY (:cards)
-""").bindparams(_CARDS)
+"""The cards are bound to the package in use (S0-57); those that were bound to another."""
 
 
 async def queue(work: Work, cards: Sequence[SimCard], lines: Collection[OrderLine], time_zone: str) -> None:
@@ -134,9 +123,8 @@ async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) ->
         if not here:
             break
         begun |= here
-    bound = [row.id for row in await session.execute(BIND, {"cards": sorted(begun)})] if begun else []
-    if bound:
-        await session.execute(BOUND, {"cards": bound})
+    if begun:
+        await rebind(session, list(await session.scalars(BIND, {"cards": sorted(begun)})))
     return ended | begun
 
 

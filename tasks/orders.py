@@ -1,4 +1,4 @@
-"""Orders, later: closing what nobody pays, and handing cards over to their next package."""
+"""Orders, later: closing what nobody pays, handing cards over to their next package, and changes of plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from authz.session import Database
-from services import orders, subscriptions
+from services import orders, plan_changes, subscriptions
 from tasks.app import app, run, settings
 
 
@@ -20,6 +20,12 @@ def expire() -> None:
 def hand_over() -> None:
     """Ends packages whose time is over and begins the next of each card. A repeat finds none."""
     _with_database(subscriptions.hand_over)
+
+
+@app.task(name="tasks.orders.change_plans", ignore_result=True)  # type: ignore[untyped-decorator]
+def change_plans() -> None:
+    """Puts changes of plan in force on their day (S0-16). A repeat finds none."""
+    _with_database(plan_changes.apply_due)
 
 
 def _with_database(work: Callable[[Database, datetime], Awaitable[int]]) -> None:

@@ -10,11 +10,12 @@ from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
 from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
 from models.tenancy import Tenant, TenantKind, TenantStatus
-from services import subscriptions
+from services import plan_changes, subscriptions
 from services.notifications.events import cards_allocated
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim import lifecycle
+from services.sim.binding import rebind
 from services.sim.selection import Selection, locked_cards
 from services.webhook.events import ALLOCATED, cards_changed
 
@@ -57,6 +58,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
         card.tenant_id, card.tenant_path, card.status = target.id, target.path, transition.target
     await _bindings_follow(work, keys, target)
     await subscriptions.follow(work, cards)
+    await plan_changes.follow(work, cards)
     await work.session.flush()
     cards_changed(work, ALLOCATED, cards)
     giver = await work.session.scalar(select(Tenant.name).where(Tenant.id == work.principal.tenant_id))
@@ -91,6 +93,7 @@ async def recall(work: Work, selection: Selection) -> list[int]:
         card.tenant_id, card.tenant_path, card.status = own.id, own.path, status
     await _bindings_follow(work, keys, own)
     await subscriptions.follow(work, cards)
+    await plan_changes.follow(work, cards)
     await work.session.flush()
     return keys
 
@@ -161,24 +164,10 @@ async def bind_package(work: Work, selection: Selection, package_id: int | None)
         if other:
             raise Refusal("WRONG_CARRIER", "cards", count=other)
     changed = [card for card in cards if card.package_id != package_id]
-    await work.session.execute(
-        update(SimPackageBinding)
-        .where(SimPackageBinding.sim_card_id.in_([c.id for c in changed]), SimPackageBinding.unbound_at.is_(None))
-        .values(unbound_at=func.now())
-        .execution_options(synchronize_session=False)
-    )
     for card in changed:
         card.package_id = package_id
-        if package_id is not None:
-            work.session.add(
-                SimPackageBinding(
-                    tenant_id=card.tenant_id,
-                    tenant_path=card.tenant_path,
-                    sim_card_id=card.id,
-                    package_id=package_id,
-                )
-            )
     await work.session.flush()
+    await rebind(work.session, [card.id for card in changed])
     return [card.id for card in cards]
 
 

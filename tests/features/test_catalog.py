@@ -460,8 +460,8 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 SOWN_LATER = (
     "agreementVersions", "commissionEntries", "commissionRates", "commissionSettlements", "dictionaryTypes",
     "helpTopics", "ledgerTransfers", "loginApps", "membershipGrants", "networkDevices", "orders",
-    "packageSubscriptions", "positions", "roles", "storedFiles", "systemParameters", "tenantModules", "topUps",
-    "webhookDeliveries", "webhookEndpoints", "withdrawals",
+    "packageSubscriptions", "positions", "roles", "simPlanChanges", "storedFiles", "systemParameters", "tenantModules",
+    "topUps", "webhookDeliveries", "webhookEndpoints", "withdrawals",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {

@@ -338,7 +338,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
         "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
-        "commission_settlement", "package_subscription",
+        "commission_settlement", "package_subscription", "sim_plan_change",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -400,7 +400,7 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
-        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "agent": "ten", "simCard": "sim",
+        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "toPackage": "pkg", "agent": "ten", "simCard": "sim",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord"}
@@ -871,7 +871,7 @@ CATALOGUE = {
     "createDictionaryItem",
     "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
     "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp", "refundOrder",
-    "approveWithdrawal", "rejectWithdrawal", "markWithdrawalPaid",
+    "approveWithdrawal", "requestSimPlanChange", "cancelSimPlanChange", "rejectWithdrawal", "markWithdrawalPaid",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -84,6 +84,7 @@ from models.permissions import (
     StaffPosition,
     TenantModule,
 )
+from models.plan_changes import PlanChangeStatus, SimPlanChange
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -781,6 +782,15 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     await session.flush()
     session.add_all(
         [
+            SimPlanChange(
+                **owner,
+                sim_card_id=card.id,
+                to_package_id=world.packages["CM-M-30M"].id,
+                status=PlanChangeStatus.APPLIED if paid else PlanChangeStatus.PENDING,
+                effective_on=date(2026, tenant.id % 12 + 1, 1),
+                time_zone="UTC",
+                closed_at=at if paid else None,
+            ),
             Withdrawal(
                 **owner,
                 amount=Decimal(tenant.id),
