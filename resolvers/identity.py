@@ -107,7 +107,7 @@ def departments() -> Select[stored.Department]:
 
 @query(Connection[EndUser])
 def end_users() -> Select[stored.EndUser]:
-    """The persons served within reach (S0-40)."""
+    """The persons served within reach (S0-26, S0-40)."""
     return select(stored.EndUser)
 
 

@@ -68,7 +68,7 @@ async def create_agent(ctx: Context, input: CreateAgentInput) -> TenantPayload:
 
 @mutation
 async def update_tenant(ctx: Context, input: UpdateTenantInput) -> TenantPayload:
-    """Changes the profile of a tenant within reach (S0-24)."""
+    """Changes the profile of a tenant within reach (S0-24, S0-58)."""
     changed = await tenancy.update_profile(ctx.now, key_of(input.id, "ten", "id"), given(input))
     return TenantPayload(tenant=refer(changed.id), errors=[])
 

@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, text
 
 import models.agreements as stored_agreements
 import models.identity as stored
+import models.sim
 from models.identity import (
     AccountStatus,
     ApiKeyStatus,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from schema.agreements import AgreementConsent
     from schema.organisation import StaffPosition
     from schema.permissions import HeldRole, MenuItem, ModuleAccess
+    from schema.sim import SimCard
     from schema.tenancy import Tenant
 
 enum_type(AccountStatus, "Whether an account may be used.")
@@ -109,7 +111,12 @@ class LoginBinding(Node):
     bound_at: datetime
 
 
-@entity(stored.EndUser, prefix="eus", filters=("phone", "status"), sorts=("created_at",))
+@entity(
+    stored.EndUser,
+    prefix="eus",
+    filters=("name", "phone", "status", "tenant", "created_at"),
+    sorts=("created_at",),
+)
 class EndUser(Node):
     """A person whom a tenant serves; logs in by WeChat (S0-40), by account name and password (S1-74), or by
     a code from the mail (S1-73)."""
@@ -125,6 +132,9 @@ class EndUser(Node):
     created_at: datetime
     last_login_at: datetime | None
     tenant: Tenant | None = to_one("Who serves the person.")
+    sim_cards: Connection[SimCard] = to_many(
+        "The cards that the person uses (S0-26).", by=models.sim.SimCard.end_user_id
+    )
     consents: Connection[AgreementConsent] = to_many(
         "What the person has signed (S1-72).", by=stored_agreements.AgreementConsent.end_user_id
     )

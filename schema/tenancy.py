@@ -172,7 +172,8 @@ class CreateAgentInput:
 
 @input_type
 class UpdateTenantInput:
-    """Changes to a tenant's profile; a field left out stays as it is (S0-24)."""
+    """Changes to a tenant's profile; a field left out stays as it is (S0-24). Licence and landline are an enterprise's
+    (S0-58)."""
 
     id: strawberry.ID
     name: str | None = None
@@ -182,6 +183,8 @@ class UpdateTenantInput:
     time_zone: str | None = None
     language: Language | None = None
     remark: str | None = None
+    business_licence: str | None = None
+    landline: str | None = None
 
 
 @input_type

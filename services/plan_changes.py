@@ -120,19 +120,6 @@ async def cancel(work: Work, key: int) -> SimPlanChange:
     return found
 
 
-async def follow(work: Work, cards: list[SimCard]) -> None:
-    """A pending change goes with its card to the new holder; its day stays."""
-    holders = {card.id: card for card in cards}
-    pending = await work.session.scalars(
-        select(SimPlanChange).where(
-            SimPlanChange.sim_card_id.in_(list(holders)), SimPlanChange.status == PlanChangeStatus.PENDING
-        )
-    )
-    for one in pending:
-        holder = holders[one.sim_card_id]
-        one.tenant_id, one.tenant_path = holder.tenant_id, holder.tenant_path
-
-
 async def apply_due(database: Database, now: datetime) -> int:
     """Puts in force what is due, or says why it cannot be; how many changes.
 

@@ -99,19 +99,6 @@ async def withdraw(work: Work, cards: Sequence[SimCard], lines: Collection[int])
     await advance(work.session, [card.id for card in cards], now)
 
 
-async def follow(work: Work, cards: Sequence[SimCard]) -> None:
-    """What is on a card now goes with it to its new holder; what is over stays with those who had it."""
-    holders = {card.id: card for card in cards}
-    found = await work.session.scalars(
-        select(PackageSubscription).where(
-            PackageSubscription.sim_card_id.in_(list(holders)), PackageSubscription.status.in_(OPEN)
-        )
-    )
-    for one in found:
-        holder = holders[one.sim_card_id]
-        one.tenant_id, one.tenant_path = holder.tenant_id, holder.tenant_path
-
-
 async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) -> set[int]:
     """Ends what is over on the cards, which the caller holds, and begins what comes next, as often as it takes; the
     cards on which something changed."""

@@ -167,7 +167,7 @@ def _agent_level_below(parent: Tenant) -> int:
 
 
 async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) -> Tenant:
-    """Changes what is given and leaves the rest (S0-24)."""
+    """Changes what is given and leaves the rest (S0-24, S0-58). NOT_AN_ENTERPRISE for what only enterprises have."""
     tenant = await _locked(work, tenant_id, "id")
     checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
@@ -178,7 +178,15 @@ async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) ->
         "language": lambda v: v,
         "remark": lambda v: validation.optional(v, "remark", limit=2_000),
     }
+    of_enterprises: dict[str, Callable[[Any], Any]] = {
+        "business_licence": lambda v: validation.optional(v, "businessLicence"),
+        "landline": lambda v: validation.phone(v, "landline"),
+    }
+    if isinstance(tenant, Enterprise):
+        checks |= of_enterprises
     for name, value in changes.items():
+        if name not in checks:
+            raise Refusal("NOT_AN_ENTERPRISE", "businessLicence" if name == "business_licence" else name)
         setattr(tenant, name, checks[name](value))
     return tenant
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import BigInteger, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from models.catalog import CatalogStatus, DataPackage
 from models.identity import EndUser
-from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimPackageBinding, SimStatus
+from models.sim import SimAllocation, SimEndUserBinding, SimHolding, SimStatus
 from models.tenancy import Tenant, TenantKind, TenantStatus
-from services import plan_changes, subscriptions
 from services.notifications.events import cards_allocated
 from services.refusal import Refusal, not_found
 from services.runtime import Work
@@ -56,10 +56,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
             )
         )
         card.tenant_id, card.tenant_path, card.status = target.id, target.path, transition.target
-    await _bindings_follow(work, keys, target)
-    await subscriptions.follow(work, cards)
-    await plan_changes.follow(work, cards)
-    await work.session.flush()
+    await _go_along(work, keys)
     cards_changed(work, ALLOCATED, cards)
     giver = await work.session.scalar(select(Tenant.name).where(Tenant.id == work.principal.tenant_id))
     await cards_allocated(work, giver or "", target, len(keys))
@@ -91,23 +88,31 @@ async def recall(work: Work, selection: Selection) -> list[int]:
     )
     for card in cards:
         card.tenant_id, card.tenant_path, card.status = own.id, own.path, status
-    await _bindings_follow(work, keys, own)
-    await subscriptions.follow(work, cards)
-    await plan_changes.follow(work, cards)
-    await work.session.flush()
+    await _go_along(work, keys)
     return keys
 
 
-async def _bindings_follow(work: Work, keys: list[int], holder: Tenant) -> None:
-    """What is bound to a card now goes with it, so that its holder can see and end it; the history stays."""
-    packages = await work.session.scalars(
-        select(SimPackageBinding).where(SimPackageBinding.sim_card_id.in_(keys), SimPackageBinding.unbound_at.is_(None))
-    )
-    people = await work.session.scalars(
-        select(SimEndUserBinding).where(SimEndUserBinding.sim_card_id.in_(keys), SimEndUserBinding.unbound_at.is_(None))
-    )
-    for binding in (*packages, *people):
-        binding.tenant_id, binding.tenant_path = holder.id, holder.path
+OPEN = {
+    "sim_package_binding": "unbound_at IS NULL",
+    "sim_end_user_binding": "unbound_at IS NULL",
+    "package_subscription": "status IN ('WAITING', 'ACTIVE')",
+    "sim_plan_change": "status = 'PENDING'",
+}
+"""What hangs on a card, and as long as what: bindings, packages that were bought, a change of plan to come."""
+GO_ALONG = [
+    text(f"""
+UPDATE {table} o SET tenant_id = c.tenant_id, tenant_path = c.tenant_path FROM sim_card c
+WHERE c.id = o.sim_card_id AND c.id = ANY (:cards) AND o.{condition}
+""").bindparams(bindparam("cards", type_=ARRAY(BigInteger)))  # noqa: S608 - constants
+    for table, condition in OPEN.items()
+]
+
+
+async def _go_along(work: Work, keys: list[int]) -> None:
+    """What is open on cards goes with them, so that their holder can see and end it; what is over stays behind."""
+    await work.session.flush()
+    for statement in GO_ALONG:
+        await work.session.execute(statement, {"cards": keys})
 
 
 ENDED_ABOVE = text("""

@@ -439,3 +439,33 @@ async def test_a_person_who_moves_with_the_branch_stays_logged_in(served: World)
     assert await codes(served, "admin", move, variables) == []
     assert await who(served, "consumer", token) == id
     assert said(await payload(served, "consumer", "LogOut", {"everywhere": False}, token)) == []
+
+
+@pytest.mark.feature("S0-26")
+async def test_an_agent_and_an_enterprise_list_their_end_users(world: World) -> None:
+    """By name, by phone, by who serves them; with their cards; and nobody else's."""
+    query = """query($filter: EndUserFilter) { endUsers(filter: $filter, orderBy: [{field: CREATED_AT}, {field: ID}]) {
+        totalCount nodes { id name tenant { id } simCards { totalCount nodes { displayIccid } } } } }"""
+
+    async def found(caller: str, **filter: Any) -> set[str]:
+        users = (await world.data(caller, query, {"filter": filter}))["endUsers"]
+        assert users["totalCount"] == len(users["nodes"])
+        return {node["id"] for node in users["nodes"]}
+
+    people = {name: person_id(person.id) for name, person in world.end_users.items()}
+    for caller, seen in (
+        ("acme", {"acme"}),
+        ("north", {"north", "north-east", "coast"}),
+        ("coast", {"coast"}),
+        ("south", {"south", "south-west"}),
+    ):
+        assert await found(caller) == {people[name] for name in seen}, caller
+    assert await found("north", tenant={"eq": world.id("coast")}) == {people["coast"]}
+    assert await found("north", tenant={"eq": world.id("south")}) == set()
+    assert await found("north", name={"contains": "north-east"}) == {people["north-east"]}
+    assert await found("north", name={"contains": "south"}) == set()
+    nodes = (await world.data("coast", query, {"filter": {}}))["endUsers"]["nodes"]
+    assert nodes[0]["simCards"] == {
+        "totalCount": 1,
+        "nodes": [{"displayIccid": world.cards["coast"][1].display_iccid}],
+    }

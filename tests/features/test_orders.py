@@ -528,6 +528,28 @@ async def test_what_waits_on_a_card_goes_with_it_and_what_is_over_stays(world: W
     assert [one["holder"]["id"] for one in above] == [world.id("north"), world.id("north-east")]
 
 
+@pytest.mark.feature("S0-60")
+async def test_a_card_is_one_record_for_those_who_sell_and_those_who_bill(world: World) -> None:
+    """What sales hands out, what the customer buys and what finance reads is the same row, whoever asks."""
+    await funded(world, "north")
+    card = world.card_ids("north")[0]
+    await bought(world, "north", [card], "CM-M-30M")
+    allocate = "mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) { errors { code } } }"
+    input = {"to": world.id("north-east"), "cards": {"ids": [card]}, "idempotencyKey": "down"}
+    assert (await world.data("north", allocate, {"input": input}))["allocateSimCards"]["errors"] == []
+    record = """query($id: ID!) { simCard(id: $id) { id displayIccid imsi msisdn carrier simType status apn
+        holder { id } package { code } subscriptions { nodes { status package { code } } } } }"""
+    ordered_for = """{ orders { nodes { ... on PackageOrder { lines { nodes { simCard { id displayIccid } } } } } } }"""
+    seen = [
+        (await world.data(caller, record, {"id": card}))["simCard"] for caller in ("sales", "finance", "north-east")
+    ]
+    assert seen[0] == seen[1] == seen[2]
+    assert (seen[0]["holder"], seen[0]["package"]) == ({"id": world.id("north-east")}, {"code": "CM-M-30M"})
+    assert seen[0]["subscriptions"] == {"nodes": [{"status": "ACTIVE", "package": {"code": "CM-M-30M"}}]}
+    (order,) = (await world.data("finance", ordered_for))["orders"]["nodes"]
+    assert order["lines"]["nodes"] == [{"simCard": {"id": card, "displayIccid": seen[0]["displayIccid"]}}]
+
+
 # -- sales --------------------------------------------------------------------------------------------------------
 
 

@@ -263,6 +263,29 @@ async def test_a_profile_is_changed_in_part(world: World, caller: str, target: s
     assert (after["contact_name"], after["phone"], after["email"]) == ("Wang", "13800001111", "wang@agency.example")
 
 
+@pytest.mark.feature("S0-58")
+async def test_an_enterprises_record_is_kept_by_the_platforms_staff(world: World) -> None:
+    input = {"id": world.id("acme"), "businessLicence": " 91330100MA2B ", "landline": "0571-88880000", "name": "Acme"}
+    payload = (await world.data("operations", UPDATE, {"input": input}))["updateTenant"]
+    assert payload["errors"] == []
+    kept = {"name": "Acme", "businessLicence": "91330100MA2B", "landline": "0571-88880000"}
+    shown = f"... on Enterprise {{ {' '.join(kept)} }}"
+    listed = f"{{ customers(filter: {{kind: {{eq: ENTERPRISE}}}}) {{ nodes {{ {shown} }} }} }}"
+    for caller in ("operations", "sales", "finance", "admin"):
+        assert (await world.data(caller, listed))["customers"]["nodes"] == [kept], caller
+    for target, more, code, field in (
+        ("acme", {"landline": "none"}, "INVALID_PHONE", "landline"),
+        ("acme", {"businessLicence": "x" * 201}, "INVALID", "businessLicence"),
+        ("north", {"businessLicence": "91330100MA2B"}, "NOT_AN_ENTERPRISE", "businessLicence"),
+        ("north", {"landline": "0571-88880000"}, "NOT_AN_ENTERPRISE", "landline"),
+    ):
+        refused = (await world.data("operations", UPDATE, {"input": {"id": world.id(target), **more}}))["updateTenant"]
+        assert refused == {"tenant": None, "errors": [{"code": code, "field": field}]}, (target, more)
+    assert (await world.data("admin", listed))["customers"]["nodes"] == [kept]
+    for caller in ("acme", "finance"):
+        assert await world.codes(caller, UPDATE, {"input": input}) == ["FORBIDDEN"], caller
+
+
 @pytest.mark.feature("S0-24")
 async def test_a_profile_out_of_reach_is_not_there(world: World) -> None:
     before = await tree(world)

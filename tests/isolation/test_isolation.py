@@ -400,7 +400,8 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
-        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "toPackage": "pkg", "agent": "ten", "simCard": "sim",
+        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "toPackage": "pkg",
+        "agent": "ten", "simCard": "sim",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord"}
