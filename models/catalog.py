@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, UniqueConstraint
@@ -27,6 +28,31 @@ class PackagePeriod(enum.Enum):
     QUARTERLY = "QUARTERLY"
     HALF_YEARLY = "HALF_YEARLY"
     YEARLY = "YEARLY"
+
+
+class PlanKind(enum.Enum):
+    """What a package holds; only the use of data is metered (S2-05)."""
+
+    DATA = "DATA"
+    SMS = "SMS"
+    VOICE = "VOICE"
+
+
+class Pricing(enum.Enum):
+    """Whether a package's price is given, or worked out of what it is composed of."""
+
+    FIXED = "FIXED"
+    COMPOSED = "COMPOSED"
+
+
+class MarkupType(enum.Enum):
+    FIXED = "FIXED"
+    PERCENT = "PERCENT"
+
+
+class MarkupSign(enum.Enum):
+    PLUS = "PLUS"
+    MINUS = "MINUS"
 
 
 class SupplierType(enum.Enum):
@@ -63,7 +89,18 @@ class DataPackage(Timestamped, Published, Base):
     __tablename__ = "data_package"
     __constraints__ = (
         UniqueConstraint("tenant_id", "code"),
-        CheckConstraint("data_volume_mb > 0", name="volume_positive"),
+        CheckConstraint(
+            "data_volume_mb >= 0 AND CASE plan_kind WHEN 'DATA' THEN data_volume_mb > 0 "
+            "WHEN 'SMS' THEN coalesce(sms_count, 0) > 0 ELSE coalesce(voice_minutes, 0) > 0 END",
+            name="holds_something",
+        ),
+        CheckConstraint("sms_count > 0 AND voice_minutes > 0", name="counts_positive"),
+        CheckConstraint(
+            "(pricing = 'COMPOSED') = (markup IS NOT NULL) AND num_nulls(markup, markup_type, markup_sign) IN (0, 3)",
+            name="composed_with_markup",
+        ),
+        CheckConstraint("markup >= 0", name="markup_not_negative"),
+        CheckConstraint("valid_until > valid_from", name="valid_in_order"),
         CheckConstraint("channel_price >= 0 AND sale_price >= 0", name="prices_not_negative"),
     )
 
@@ -71,7 +108,21 @@ class DataPackage(Timestamped, Published, Base):
     name: Mapped[str]
     carrier: Mapped[Carrier] = mapped_column(stored_enum(Carrier))
     period_type: Mapped[PackagePeriod] = mapped_column(stored_enum(PackagePeriod))
+    plan_kind: Mapped[PlanKind] = mapped_column(
+        stored_enum(PlanKind), default=PlanKind.DATA, server_default=PlanKind.DATA.name
+    )
     data_volume_mb: Mapped[int]
+    sms_count: Mapped[int | None]
+    voice_minutes: Mapped[int | None]
+    pricing: Mapped[Pricing] = mapped_column(
+        stored_enum(Pricing), default=Pricing.FIXED, server_default=Pricing.FIXED.name
+    )
+    markup_type: Mapped[MarkupType | None] = mapped_column(stored_enum(MarkupType))
+    markup_sign: Mapped[MarkupSign | None] = mapped_column(stored_enum(MarkupSign))
+    markup: Mapped[Decimal | None]
+    """An amount in the package's currency, or percent of the cost."""
+    valid_from: Mapped[datetime | None]
+    valid_until: Mapped[datetime | None]
     channel_price: Mapped[Decimal]
     sale_price: Mapped[Decimal]
     currency: Mapped[str] = mapped_column(default="CNY")

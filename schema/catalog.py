@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import strawberry
 
 import models.catalog as stored
-from models.catalog import Carrier, CatalogStatus, OutletType, PackagePeriod, SupplierType
-from planner.mapping import Node, column, computed, entity, enum_type, input_type, to_one, value
+import models.pricing
+from models.catalog import (
+    Carrier,
+    CatalogStatus,
+    MarkupSign,
+    MarkupType,
+    OutletType,
+    PackagePeriod,
+    PlanKind,
+    Pricing,
+    SupplierType,
+)
+from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
+
+if TYPE_CHECKING:
+    from schema.pricing import PackageComponent
 
 enum_type(Carrier, "A mobile network operator: China Mobile, China Unicom, China Telecom.")
 enum_type(CatalogStatus, "Whether it can be chosen for something new.")
 enum_type(PackagePeriod, "How long a data package lasts.")
+enum_type(PlanKind, "What a package holds; only the use of data is metered (S2-05).")
+enum_type(Pricing, "Whether a package's price is given, or worked out of what it is composed of.")
+enum_type(MarkupType, "Whether a markup is an amount or percent of the cost (S2-11).")
+enum_type(MarkupSign, "Whether a markup is put on the cost or taken off it (S2-11).")
 enum_type(SupplierType, "What sort of upstream a supplier is.")
 enum_type(OutletType, "What sort of shop an outlet is.")
 
@@ -38,7 +57,7 @@ class Supplier(Node):
 @entity(
     stored.DataPackage,
     prefix="pkg",
-    filters=("code", "name", "carrier", "period_type", "status", "supplier"),
+    filters=("code", "name", "carrier", "period_type", "plan_kind", "status", "supplier"),
     sorts=("code", "sale_price", "created_at"),
 )
 class DataPackage(Node):
@@ -48,13 +67,25 @@ class DataPackage(Node):
     name: str
     carrier: Carrier
     period_type: PackagePeriod
-    data_volume_mb: int = column("Data included in one period, in MB.")
+    plan_kind: PlanKind
+    data_volume_mb: int = column("Data included in one period, in MB; 0 where it holds something else.")
+    sms_count: int | None = column("Messages included in one period.")
+    voice_minutes: int | None = column("Minutes included in one period.")
+    pricing: Pricing
+    markup_type: MarkupType | None = column("Of a composed package.")
+    markup_sign: MarkupSign | None = column("Of a composed package.")
+    markup: Decimal | None = column("In ``currency``, or percent of the cost; of a composed package.")
+    valid_from: datetime | None = column("From when on it can be ordered; null: at once.")
+    valid_until: datetime | None = column("Until when it can be ordered; null: until it is taken off sale.")
     channel_price: Decimal | None = column("What an agent pays for one period, in ``currency``.")
     sale_price: Decimal = column("What the end customer pays for one period, in ``currency``.")
-    currency: str
+    currency: str = column("An ISO 4217 code (S2-09).")
     status: CatalogStatus
     created_at: datetime
     supplier: Supplier | None = to_one("Where it is bought.")
+    components: Connection[PackageComponent] = to_many(
+        "What it is composed of (S2-08).", by=models.pricing.PackageComponent.data_package_id
+    )
 
 
 @entity(stored.Outlet, prefix="out", filters=("province", "outlet_type", "status"), sorts=("name",))
@@ -106,17 +137,22 @@ class SupplierPayload:
 
 @input_type
 class DataPackageInput:
-    """A data package (S0-07). Prices in ``currency``, volume in MB."""
+    """A package (S0-07): of data in MB, of messages or of minutes (S2-05). Prices in ``currency`` (S2-09)."""
 
     code: str
     name: str
     carrier: Carrier
     period_type: PackagePeriod
-    data_volume_mb: int
     channel_price: Decimal
     sale_price: Decimal
     supplier: strawberry.ID
+    data_volume_mb: int = 0
+    plan_kind: PlanKind = PlanKind.DATA
+    sms_count: int | None = None
+    voice_minutes: int | None = None
     currency: str = "CNY"
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
 
 
 @input_type
@@ -126,8 +162,12 @@ class UpdateDataPackageInput:
     id: strawberry.ID
     name: str | None = None
     data_volume_mb: int | None = None
+    sms_count: int | None = None
+    voice_minutes: int | None = None
     channel_price: Decimal | None = None
     sale_price: Decimal | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
     status: CatalogStatus | None = None
 
 

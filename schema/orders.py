@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.orders as stored
+import models.pricing
 from models.catalog import PackagePeriod
 from models.orders import CommissionStatus, OrderKind, OrderStatus, PayType, SubscriptionStatus
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from schema.catalog import DataPackage
     from schema.identity import StaffAccount
     from schema.ledger import LedgerTransfer
+    from schema.pricing import OrderComponent
     from schema.sim import SimCard
     from schema.tenancy import Tenant
 
@@ -76,6 +78,10 @@ class PackageOrder(Order):
     """Data packages for cards (S2-04): a line for each card."""
 
     lines: Connection[OrderLine] = to_many("What was ordered.", by=stored.OrderLine.order_id)
+    components: Connection[OrderComponent] = to_many(
+        "What one of its packages was composed of, and what that cost then; for the platform's staff (S2-10).",
+        by=models.pricing.OrderComponent.order_id,
+    )
 
 
 @entity(stored.OrderLine, prefix="orl", filters=("sim_card", "package"))

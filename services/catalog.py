@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import select
 
-from models.catalog import CatalogStatus, DataPackage, Outlet, Supplier
+from models.base import table_of
+from models.catalog import CatalogStatus, DataPackage, Outlet, PlanKind, Pricing, Supplier
 from services import dictionaries, validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
@@ -73,12 +73,27 @@ def _supplier(values: dict[str, Any]) -> dict[str, Any]:
     return {name: checks[name](value) if name in checks else value for name, value in values.items()}
 
 
-def _check_package(volume: int | None, prices: dict[str, Decimal | None]) -> None:
-    if volume is not None and volume <= 0:
-        raise Refusal("NOT_POSITIVE", "dataVolumeMb")
-    for field, price in prices.items():
-        if price is not None:
-            validation.money(price, field)
+HOLDS = {
+    PlanKind.DATA: ("data_volume_mb", "dataVolumeMb"),
+    PlanKind.SMS: ("sms_count", "smsCount"),
+    PlanKind.VOICE: ("voice_minutes", "voiceMinutes"),
+}
+"""What a package of each kind holds at least one of."""
+
+
+def _check_package(values: Mapping[str, Any]) -> None:
+    """What a package holds, what it costs and when it is sold make sense."""
+    for kind, (name, field) in HOLDS.items():
+        amount = values.get(name)
+        counted = kind is not PlanKind.DATA and amount is not None
+        least = 1 if counted or kind is values["plan_kind"] else 0
+        if (amount or 0) < least:
+            raise Refusal("NOT_POSITIVE", field)
+    for name, field in (("channel_price", "channelPrice"), ("sale_price", "salePrice")):
+        validation.money(values[name], field)
+    begins, ends = values.get("valid_from"), values.get("valid_until")
+    if begins is not None and ends is not None and ends <= begins:
+        raise Refusal("INVALID", "validUntil")
 
 
 async def create_data_package(work: Work, *, supplier_id: int, **values: Any) -> DataPackage:
@@ -88,9 +103,7 @@ async def create_data_package(work: Work, *, supplier_id: int, **values: Any) ->
     if supplier.carrier is not None and supplier.carrier is not values["carrier"]:
         raise Refusal("INVALID", "carrier")
     validation.currency(values["currency"], "currency")
-    _check_package(
-        values["data_volume_mb"], {"channelPrice": values["channel_price"], "salePrice": values["sale_price"]}
-    )
+    _check_package(values)
     values["code"] = validation.text(values["code"], "code", limit=64)
     values["name"] = validation.text(values["name"], "name")
     package = DataPackage(tenant_id=tenant.id, tenant_path=tenant.path, supplier_id=supplier.id, **values)
@@ -101,12 +114,12 @@ async def create_data_package(work: Work, *, supplier_id: int, **values: Any) ->
 
 
 async def update_data_package(work: Work, key: int, changes: dict[str, Any]) -> DataPackage:
-    """Changes what is given and leaves the rest."""
+    """Changes what is given and leaves the rest. COMPOSED_PRICE where the price follows from what it is composed of."""
     package = await _found(work, DataPackage, key)
-    _check_package(
-        changes.get("data_volume_mb"),
-        {"channelPrice": changes.get("channel_price"), "salePrice": changes.get("sale_price")},
-    )
+    if package.pricing is Pricing.COMPOSED and "sale_price" in changes:
+        raise Refusal("COMPOSED_PRICE", "salePrice")
+    now = {column.name: getattr(package, column.name) for column in table_of(DataPackage).columns}
+    _check_package({**now, **changes})
     if "name" in changes:
         changes["name"] = validation.text(changes["name"], "name")
     for name, value in changes.items():

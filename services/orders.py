@@ -19,7 +19,7 @@ from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, Transfe
 from models.orders import Order, OrderLine, OrderStatus, PackageOrder, PayType
 from models.sim import SimCard, SimStatus
 from models.tenancy import Tenant, TenantKind
-from services import commission, ledger, parameters, subscriptions, validation
+from services import commission, ledger, parameters, pricing, subscriptions, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.sim.selection import Selection, locked_cards
@@ -62,14 +62,20 @@ async def order_packages(
     other = sum(card.carrier is not package.carrier for card in cards)
     if other:
         raise Refusal("WRONG_CARRIER", "cards", count=other)
+    now = datetime.now(UTC)
+    if (package.valid_from is not None and now < package.valid_from) or (
+        package.valid_until is not None and now >= package.valid_until
+    ):
+        raise Refusal("NOT_ACTIVE", "package", value=package.code)
+    quoted = await pricing.quote(work, package)
     minutes = await parameters.effective(work.runtime, PAYMENT_MINUTES)
     owner = {"tenant_id": buyer.id, "tenant_path": buyer.path}
     order = PackageOrder(
         **owner,
-        amount=package.sale_price * len(cards),
+        amount=quoted.price * len(cards),
         currency=package.currency,
         source=source,
-        expires_at=datetime.now(UTC) + timedelta(minutes=max(int(minutes.text), 1)),
+        expires_at=now + timedelta(minutes=max(int(minutes.text), 1)),
         remark=validation.optional(remark, "remark"),
         account_id=work.principal.account_id,
     )
@@ -80,10 +86,11 @@ async def order_packages(
         "name": package.name,
         "period_type": package.period_type,
         "data_volume_mb": package.data_volume_mb,
-        "price": package.sale_price,
+        "price": quoted.price,
     }
     lines = [{**owner, **frozen, "order_id": order.id, "sim_card_id": card.id} for card in cards]
     await work.session.execute(insert(table_of(OrderLine)).values(lines))
+    await pricing.freeze(work, order.id, package, quoted)
     return order
 
 

@@ -39,6 +39,14 @@ class AgentSales:
     sales: Sequence[CurrencySales]
 
 
+def check_days(first: date, last: date) -> None:
+    """INVALID where the days are in the wrong order, TOO_MANY for more than a year."""
+    if last < first:
+        raise Refusal("INVALID", "lastDay")
+    if (last - first).days >= MAX_DAYS:
+        raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
+
+
 async def of_agent(
     runtime: Runtime, principal: Principal, *, agent_id: int | None, first: date, last: date
 ) -> AgentSales:
@@ -48,10 +56,7 @@ async def of_agent(
     What others than the asker earned is told to the platform alone. INVALID where the days are in the wrong order,
     TOO_MANY for more than a year.
     """
-    if last < first:
-        raise Refusal("INVALID", "lastDay")
-    if (last - first).days >= MAX_DAYS:
-        raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
+    check_days(first, last)
     async with runtime.database.transaction(principal) as session:
         asked = principal.tenant_id if agent_id is None else agent_id
         agent = await session.scalar(select(Agent).where(Agent.id == asked))

@@ -28,9 +28,10 @@ _NOW = bindparam("now", type_=DateTime(timezone=True))
 
 END = text("""
 UPDATE package_subscription SET
-  status = CASE WHEN used_kb >= data_volume_mb * 1024 THEN 'USED_UP' ELSE 'EXPIRED' END,
+  status = CASE WHEN data_volume_mb > 0 AND used_kb >= data_volume_mb * 1024 THEN 'USED_UP' ELSE 'EXPIRED' END,
   ended_at = greatest(starts_at, least(ends_at, :now)), updated_at = now()
-WHERE sim_card_id = ANY (:cards) AND status = 'ACTIVE' AND (ends_at <= :now OR used_kb >= data_volume_mb * 1024)
+WHERE sim_card_id = ANY (:cards) AND status = 'ACTIVE'
+  AND (ends_at <= :now OR data_volume_mb > 0 AND used_kb >= data_volume_mb * 1024)
 RETURNING sim_card_id
 """).bindparams(_CARDS, _NOW)
 """Those whose time or volume is over; their cards."""

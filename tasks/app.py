@@ -56,6 +56,7 @@ app.conf.update(
         "close orders that nobody pays": {"task": "tasks.orders.expire", "schedule": 30.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},
         "put changes of plan in force": {"task": "tasks.orders.change_plans", "schedule": 60.0},
+        "bring prices up to date": {"task": "tasks.orders.reprice", "schedule": 60.0},
         "send notifications that are due": {"task": "tasks.notifications.sweep", "schedule": 15.0},
         "write of keys about to end": {"task": "tasks.notifications.api_keys_expiring", "schedule": 24 * 3600.0},
     },

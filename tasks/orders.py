@@ -1,4 +1,4 @@
-"""Orders, later: closing what nobody pays, handing cards over to their next package, and changes of plan."""
+"""Orders, later: closing what nobody pays, handing cards over to their next package, changes of plan, and prices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from authz.session import Database
-from services import orders, plan_changes, subscriptions
+from services import orders, plan_changes, pricing, subscriptions
 from tasks.app import app, run, settings
 
 
@@ -26,6 +26,13 @@ def hand_over() -> None:
 def change_plans() -> None:
     """Puts changes of plan in force on their day (S0-16). A repeat finds none."""
     _with_database(plan_changes.apply_due)
+
+
+@app.task(name="tasks.orders.reprice", ignore_result=True)  # type: ignore[untyped-decorator]
+def reprice() -> None:
+    """Brings the prices of composed packages up to date, as exchange rates come into force (S2-10). A repeat finds
+    them so."""
+    _with_database(pricing.reprice)
 
 
 def _with_database(work: Callable[[Database, datetime], Awaitable[int]]) -> None:

@@ -158,8 +158,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     assert agent == {one.name for one in SHIPPED if one.door == "agent"}
     assert agent - enterprise == {
         "AgentSales", "Agents", "AllocateSimCards", "CancelWithdrawal", "CommissionEntries", "CommissionRates",
-        "CommissionSettlements", "CreateAgent", "PurchasePrices", "RecallSimCards", "RequestWithdrawal",
-        "SetCommissionRate", "SetTenantModule", "UpdateTenant", "Withdrawals",
+        "CommissionSettlements", "CreateAgent", "EstimatedProfit", "PurchasePrices", "RecallSimCards",
+        "RequestWithdrawal", "SetCommissionRate", "SetTenantModule", "UpdateTenant", "Withdrawals",
     }  # fmt: skip
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}
@@ -168,7 +168,8 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
         "ApproveWithdrawal", "CancelOrder", "CancelTask", "CancelTopUp", "ChangePassword", "ConfirmSecondFactor",
         "ConfirmTopUp", "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead", "MarkWithdrawalPaid",
         "RecordTopUp", "RefreshSession", "RefundOrder", "RejectWithdrawal", "RequestPasswordReset", "ResetPassword",
-        "SetCreditLimit", "SetMyLanguage", "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents",
+        "SetCreditLimit", "SetExchangeRate", "SetMyLanguage", "SetNotificationOptOut", "StartExport", "TaskProgress",
+        "TrackEvents",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",

@@ -424,8 +424,9 @@ async def test_history_is_never_changed_or_removed(full: World, place: Place) ->
     histories = {name for name, (model, _) in TABLES.items() if issubclass(model, AppendOnly)}
     assert histories == {
         "agreement", "agreement_consent", "behaviour_event", "commission_entry", "commission_settlement",
-        "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant", "operation_record",
-        "order_line", "sales_order", "sim_status_change", "task_refusal", "top_up", "webhook_attempt", "withdrawal",
+        "exchange_rate", "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant",
+        "operation_record", "order_component", "order_line", "sales_order", "sim_status_change", "task_refusal",
+        "top_up", "webhook_attempt", "withdrawal",
     }  # fmt: skip
     async with application(place, context(full, "platform")) as connection:
         for name in histories:

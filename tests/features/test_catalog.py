@@ -458,10 +458,10 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 SOWN_LATER = (
-    "agreementVersions", "commissionEntries", "commissionRates", "commissionSettlements", "dictionaryTypes",
-    "helpTopics", "ledgerTransfers", "loginApps", "membershipGrants", "networkDevices", "orders",
-    "packageSubscriptions", "positions", "roles", "simPlanChanges", "storedFiles", "systemParameters", "tenantModules",
-    "topUps", "webhookDeliveries", "webhookEndpoints", "withdrawals",
+    "agreementVersions", "billingProducts", "commissionEntries", "commissionRates", "commissionSettlements",
+    "dictionaryTypes", "exchangeRates", "helpTopics", "ledgerTransfers", "loginApps", "membershipGrants",
+    "networkDevices", "orders", "packageSubscriptions", "positions", "roles", "simPlanChanges", "storedFiles",
+    "systemParameters", "tenantModules", "topUps", "webhookDeliveries", "webhookEndpoints", "withdrawals",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {

@@ -338,7 +338,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     through_a_marked_row = {
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
         "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
-        "commission_settlement", "package_subscription", "sim_plan_change",
+        "commission_settlement", "package_subscription", "sim_plan_change", "package_component",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -865,14 +865,14 @@ def _device_and_file_attempts(device: str, file: str) -> Iterator[Attempt]:
 
 
 CATALOGUE = {
-    "createSimCard", "createSimCardRange", "createDataPackage", "updateDataPackage", "setDataPackageStatus",
-    "updateSupplier", "updateOutlet", "createMenuItem", "updateMenuItem", "setMenuItemStatus", "deleteMenuItem",
-    "updateScheduledJob", "deleteScheduledJob", "pauseScheduledJob",
-    "resumeScheduledJob", "runScheduledJob", "clearJobRuns", "updateDictionaryType", "deleteDictionaryType",
-    "createDictionaryItem",
-    "updateDictionaryItem", "deleteDictionaryItem", "updateParameter", "deleteParameter", "withdrawHelpTopic",
-    "grantMembership", "impersonate", "setCreditLimit", "recordTopUp", "confirmTopUp", "cancelTopUp", "refundOrder",
-    "approveWithdrawal", "requestSimPlanChange", "cancelSimPlanChange", "rejectWithdrawal", "markWithdrawalPaid",
+    "approveWithdrawal", "cancelSimPlanChange", "cancelTopUp", "clearJobRuns", "composeDataPackage", "confirmTopUp",
+    "createBillingProduct", "createDataPackage", "createDictionaryItem", "createMenuItem", "createSimCard",
+    "createSimCardRange", "deleteDictionaryItem", "deleteDictionaryType", "deleteMenuItem", "deleteParameter",
+    "deleteScheduledJob", "grantMembership", "impersonate", "markWithdrawalPaid", "pauseScheduledJob", "recordTopUp",
+    "refundOrder", "rejectWithdrawal", "requestSimPlanChange", "resumeScheduledJob", "runScheduledJob",
+    "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus", "updateBillingProduct", "updateDataPackage",
+    "updateDictionaryItem", "updateDictionaryType", "updateMenuItem", "updateOutlet", "updateParameter",
+    "updateScheduledJob", "updateSupplier", "withdrawHelpTopic",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -36,7 +36,7 @@ TEXTS = ("", "%", "_", "\\", "\\%", "«", "NORTH", "agency «no", "zz")
 BY_SERVICES = {
     "Query": {
         "agentSales", "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters",
-        "exportMyData", "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
+        "estimatedProfit", "exportMyData", "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
     "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},
 }  # fmt: skip

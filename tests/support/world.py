@@ -85,6 +85,14 @@ from models.permissions import (
     TenantModule,
 )
 from models.plan_changes import PlanChangeStatus, SimPlanChange
+from models.pricing import (
+    BillingProduct,
+    BillingProductKind,
+    ExchangeRate,
+    OrderComponent,
+    PackageComponent,
+    ServiceKind,
+)
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -778,10 +786,39 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
         earned=Decimal(tenant.id),
         amount=Decimal(tenant.id),
     )
-    session.add_all([line, settled])
+    part = BillingProduct(
+        **owner,
+        kind=BillingProductKind.INTERNAL if paid else BillingProductKind.DIRECT_CHANNEL,
+        service=ServiceKind.DATA if paid else ServiceKind.SMS,
+        code=mark(name),
+        name=f"Product {mark(name)}",
+        cost=Decimal(tenant.id),
+        currency="CNY" if paid else "USD",
+        supplier_id=world.suppliers[Carrier.CMCC].id,
+        upstream_article=mark(name),
+    )
+    session.add_all([line, settled, part])
     await session.flush()
     session.add_all(
         [
+            PackageComponent(**owner, data_package_id=package.id, billing_product_id=part.id, quantity=tenant.id),
+            OrderComponent(
+                **owner,
+                order_id=order.id,
+                billing_product_id=part.id,
+                name=mark(name),
+                quantity=1,
+                cost=Decimal(1),
+                currency="CNY",
+                exchange_rate=Decimal(1),
+            ),
+            ExchangeRate(
+                **owner,
+                from_currency=f"X{name[:1].upper()}{tenant.id % 10}",
+                to_currency=mark(name),
+                rate=Decimal(tenant.id),
+                effective_from=at,
+            ),
             SimPlanChange(
                 **owner,
                 sim_card_id=card.id,
