@@ -14,6 +14,7 @@ from models.catalog import DataPackage, PackagePeriod
 from models.identity import StaffAccount
 from models.ledger import LedgerTransfer
 from models.sim import SimCard
+from models.system import Task
 from models.tenancy import Tenant
 
 
@@ -74,6 +75,8 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     )
     __constraints__ = (
         UniqueConstraint("order_no"),
+        UniqueConstraint("task_id", "task_part"),
+        CheckConstraint("(task_id IS NULL) = (task_part IS NULL)", name="part_of_task"),
         CheckConstraint("amount >= 0", name="amount_not_negative"),
         CheckConstraint("(status IN ('PAID', 'REFUNDED')) = (paid_at IS NOT NULL)", name="paid_when_paid"),
         CheckConstraint(
@@ -110,8 +113,12 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     third_party_order_no: Mapped[str | None]
     remark: Mapped[str | None]
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
+    task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id"))
+    task_part: Mapped[int | None]
+    """Of a batch: which of its orders it is, so that none is made twice."""
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    task: Mapped[Task | None] = relationship(lazy="raise")
     account: Mapped[StaffAccount | None] = relationship(lazy="raise")
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")
 

@@ -32,6 +32,7 @@ class TaskKind(enum.Enum):
     SIM_IMPORT = "SIM_IMPORT"
     SIM_RANGE = "SIM_RANGE"
     EXPORT = "EXPORT"
+    BATCH_RECHARGE = "BATCH_RECHARGE"
 
 
 class TaskStatus(enum.Enum):

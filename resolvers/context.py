@@ -125,7 +125,7 @@ async def _run(
         return await root.function(context, **arguments)
     principal, runtime = context.principal, context.runtime
     async with runtime.database.transaction(principal, _permission(root)) as session:
-        work = context.work = Work(runtime, principal, session, context.origin)
+        work = context.work = Work(principal, session, runtime=runtime, origin=context.origin)
         repeat = _Repeat(root, context, arguments)
         line.begin(session)
         payload = await repeat.first_result(session, payload_type)

@@ -14,6 +14,7 @@ from resolvers.context import Context, key_of, optional_key, user_error
 from resolvers.sim import selection_of
 from schema.orders import (
     AgentSales,
+    BatchRechargeInput,
     CancelOrderInput,
     CurrencySales,
     Order,
@@ -23,8 +24,9 @@ from schema.orders import (
     PayOrderInput,
     RefundOrderInput,
 )
+from schema.system import TaskPayload
 from services import orders as service
-from services import sales
+from services import recharge, sales
 from services.refusal import Refusal
 
 
@@ -89,6 +91,19 @@ async def order_packages(ctx: Context, input: OrderPackagesInput) -> OrderPayloa
         remark=input.remark,
     )
     return OrderPayload(order=refer(made.id), errors=[])
+
+
+@mutation(idempotent=True)
+async def start_batch_recharge(ctx: Context, input: BatchRechargeInput) -> TaskPayload:
+    """Recharges very many cards as a task with progress: what cannot be recharged is told card by card (S2-16)."""
+    task = await recharge.start(
+        ctx.now,
+        key_of(input.package, "pkg", "package"),
+        selection_of(input.cards),
+        source=ctx.door.name,
+        remark=input.remark,
+    )
+    return TaskPayload(task=refer(task.id), errors=[])
 
 
 @mutation(idempotent=True)

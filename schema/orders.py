@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from schema.ledger import LedgerTransfer
     from schema.pricing import OrderComponent
     from schema.sim import SimCard
+    from schema.system import Task
     from schema.tenancy import Tenant
 
 enum_type(OrderKind, "What was bought.")
@@ -39,6 +40,7 @@ SEARCHABLE = (
     "pay_type",
     "source",
     "commission_status",
+    "task",
     "created_at",
     "paid_at",
 )
@@ -69,6 +71,7 @@ class Order(Node):
     third_party_order_no: str | None = column("The number that a payment channel gave it.")
     remark: str | None
     customer: Tenant | None = to_one("Who pays (商戶).", via="tenant")
+    task: Task | None = to_one("The batch that it is a part of (任務號); null where it was ordered by itself.")
     creator: StaffAccount | None = to_one("Who made it (創建人).", via="account")
     transfer: LedgerTransfer | None = to_one("The money that moved when it was paid.")
 
@@ -126,6 +129,17 @@ class PackageSubscription(Node):
 @input_type
 class OrderPackagesInput:
     """A data package for each of some cards within reach, at today's price; at most a thousand cards (S2-04)."""
+
+    package: strawberry.ID
+    cards: SimSelectionInput
+    remark: str | None = None
+    idempotency_key: str
+
+
+@input_type
+class BatchRechargeInput:
+    """A data package for each of very many cards within reach, at most ten thousand, paid from one's balance
+    (S2-16)."""
 
     package: strawberry.ID
     cards: SimSelectionInput

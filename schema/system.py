@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import strawberry
 from sqlalchemy import Float, cast, func
 
+import models.orders
 import models.system as stored
 from models.system import ChangeAction, TaskKind, TaskStatus
 from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one, value
 
 if TYPE_CHECKING:
     from schema.identity import StaffAccount
+    from schema.orders import Order
     from schema.tenancy import Tenant
 from models.system import ExportFormat
 from planner.mapping import (
@@ -58,6 +60,10 @@ class Task(Node):
     account: StaffAccount | None = to_one("Who started it.")
     api_key: ApiKey | None = to_one("The key by which it was started.")
     refusals: Connection[TaskRefusal] = to_many("What was refused, row by row.", by=stored.TaskRefusal.task_id)
+    orders: Connection[Order] = to_many(
+        "Of a batch recharge: its orders, with the packages that they put on cards (S2-15).",
+        by=models.orders.Order.task_id,
+    )
     refused_file_url: str | None = live(
         "A short-lived link to the refused rows, ready to be corrected and imported again.",
         needs=("refused_file_id",),
@@ -74,7 +80,7 @@ class Task(Node):
 class TaskRefusal(Node):
     """A row that was refused: where it stands, what it holds, and why."""
 
-    row_number: int = column("The spreadsheet's own row; the header is row 1.")
+    row_number: int = column("The spreadsheet's own row, the header being row 1; of a batch, the card's place in it.")
     column: str = column("The heading of the column at fault.")
     value: str | None
     code: str

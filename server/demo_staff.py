@@ -70,7 +70,7 @@ async def organise(session: AsyncSession, runtime: Runtime, tenant: Tenant, lead
     """Organises a company as its administrator would; gives the password of who leads its sales."""
     administrator = await session.scalar(select(StaffAccount).where(StaffAccount.login == lead.administrator))
     assert administrator is not None
-    work = Work(runtime, _principal(runtime, tenant, administrator, lead), session)
+    work = Work(_principal(runtime, tenant, administrator, lead), session, runtime=runtime)
     departments: dict[str, int] = {}
     for number, (name, above) in enumerate(DEPARTMENTS):
         parent = None if above is None else departments[above]

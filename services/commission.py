@@ -26,7 +26,7 @@ from models.orders import CommissionStatus, Order
 from models.tenancy import Agent, Tenant, TenantKind
 from services import ledger, validation
 from services.refusal import Refusal, not_found
-from services.runtime import Work
+from services.runtime import Unit, Work
 
 ALL = Decimal(100)
 FIRST_BELOW_AGENTS = 2
@@ -139,7 +139,7 @@ RETURNING tenant_id, amount
 that all shares together are the share of the topmost. A second time is refused by the database."""
 
 
-async def earn(work: Work, order: Order) -> list[ledger.Movement]:
+async def earn(work: Unit, order: Order) -> list[ledger.Movement]:
     """What the agents above the buyer, and the buyer itself where it is one, earn by a paid order: one entry for each
     of them and line, and the money to be moved to each (S0-48, S2-18). Only the system may."""
     shares = _summed(await work.session.execute(EARN, {"order": order.id}))
@@ -147,7 +147,7 @@ async def earn(work: Work, order: Order) -> list[ledger.Movement]:
     return await _movements(work, order, TransferKind.COMMISSION, shares)
 
 
-async def take_back(work: Work, order: Order) -> list[ledger.Movement]:
+async def take_back(work: Unit, order: Order) -> list[ledger.Movement]:
     """Reverses what was earned by an order, settled or not; the money to be moved back (S2-18). Only the system may."""
     entry = table_of(CommissionEntry)
     reversed_ = await work.session.execute(
@@ -170,7 +170,7 @@ def _summed(rows: Iterable[Any]) -> dict[int, Decimal]:
 
 
 async def _movements(
-    work: Work, order: Order, kind: TransferKind, shares: Mapping[int, Decimal]
+    work: Unit, order: Order, kind: TransferKind, shares: Mapping[int, Decimal]
 ) -> list[ledger.Movement]:
     if not shares:
         return []

@@ -33,7 +33,7 @@ from models.ledger import (
 from models.tenancy import Enterprise, Platform, Tenant, TenantKind
 from services import validation
 from services.refusal import Refusal, not_found
-from services.runtime import Work
+from services.runtime import Unit
 
 NOT_BELOW_FLOOR = "ck_ledger_account_not_below_floor"
 
@@ -51,7 +51,7 @@ class Movement:
 
 
 async def accounts_of(
-    work: Work, wanted: Iterable[tuple[Tenant, LedgerAccountKind]], currency: str
+    work: Unit, wanted: Iterable[tuple[Tenant, LedgerAccountKind]], currency: str
 ) -> dict[tuple[int, LedgerAccountKind], LedgerAccount]:
     """Tenants' accounts of one currency, by tenant and kind, each opened at its first use."""
     pairs = {(tenant.id, kind): tenant for tenant, kind in wanted}
@@ -83,17 +83,17 @@ async def accounts_of(
     return accounts
 
 
-async def account_of(work: Work, tenant: Tenant, kind: LedgerAccountKind, currency: str) -> LedgerAccount:
+async def account_of(work: Unit, tenant: Tenant, kind: LedgerAccountKind, currency: str) -> LedgerAccount:
     """A tenant's account of a kind, opened at its first use."""
     return (await accounts_of(work, [(tenant, kind)], currency))[tenant.id, kind]
 
 
-async def platform(work: Work) -> Platform:
+async def platform(work: Unit) -> Platform:
     """The tenant at the root of the tree, whose accounts are the other half of its customers'."""
     return (await work.session.scalars(select(Platform))).one()
 
 
-async def move(work: Work, movements: Sequence[Movement]) -> list[LedgerTransfer]:
+async def move(work: Unit, movements: Sequence[Movement]) -> list[LedgerTransfer]:
     """Moves money between accounts, all of it or none, in a number of statements that does not depend on how many
     movements there are. A second transfer with a key is refused by the database, so whatever comes twice moves money
     once.
@@ -140,7 +140,7 @@ async def move(work: Work, movements: Sequence[Movement]) -> list[LedgerTransfer
 
 
 async def transfer(
-    work: Work,
+    work: Unit,
     owner: Tenant,
     kind: TransferKind,
     key: str,
@@ -152,14 +152,14 @@ async def transfer(
     return moved
 
 
-async def _enterprise(work: Work, tenant_id: int) -> Enterprise:
+async def _enterprise(work: Unit, tenant_id: int) -> Enterprise:
     found = await work.session.scalar(select(Enterprise).where(Enterprise.id == tenant_id))
     if found is None:
         raise not_found("enterprise")
     return found
 
 
-async def set_credit_limit(work: Work, tenant_id: int, limit: Decimal) -> Enterprise:
+async def set_credit_limit(work: Unit, tenant_id: int, limit: Decimal) -> Enterprise:
     """How much an enterprise may owe (S0-37). OWES_MORE where it owes more than that already."""
     enterprise = await _enterprise(work, tenant_id)
     limit = validation.money(limit, "creditLimit")
@@ -174,7 +174,7 @@ async def set_credit_limit(work: Work, tenant_id: int, limit: Decimal) -> Enterp
     return enterprise
 
 
-async def _customer(work: Work, tenant_id: int) -> Tenant:
+async def _customer(work: Unit, tenant_id: int) -> Tenant:
     found = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id))
     if found is None or found.kind is TenantKind.PLATFORM:
         raise not_found("customer")
@@ -182,7 +182,7 @@ async def _customer(work: Work, tenant_id: int) -> Tenant:
 
 
 async def record_top_up(
-    work: Work, tenant_id: int, *, amount: Decimal, received_on: date, reference: str | None
+    work: Unit, tenant_id: int, *, amount: Decimal, received_on: date, reference: str | None
 ) -> TopUp:
     """Enters what a customer has paid in; nothing moves before it is confirmed (S0-53, S2-17)."""
     customer = await _customer(work, tenant_id)
@@ -203,7 +203,7 @@ async def record_top_up(
     return top_up
 
 
-async def confirm_top_up(work: Work, key: int) -> TopUp:
+async def confirm_top_up(work: Unit, key: int) -> TopUp:
     """The money is there: it is the customer's to spend from this moment, once (S0-53, S0-37)."""
     top_up = await _recorded(work, key)
     customer, root = await _customer(work, top_up.tenant_id), await platform(work)
@@ -221,7 +221,7 @@ async def confirm_top_up(work: Work, key: int) -> TopUp:
     return top_up
 
 
-async def cancel_top_up(work: Work, key: int) -> TopUp:
+async def cancel_top_up(work: Unit, key: int) -> TopUp:
     """What was entered was not paid, or entered twice. NOT_RECORDED once it is confirmed (S0-53)."""
     top_up = await _recorded(work, key)
     _settle(work, top_up, TopUpStatus.CANCELLED)
@@ -229,7 +229,7 @@ async def cancel_top_up(work: Work, key: int) -> TopUp:
     return top_up
 
 
-async def _recorded(work: Work, key: int) -> TopUp:
+async def _recorded(work: Unit, key: int) -> TopUp:
     found = await work.session.scalar(select(TopUp).where(TopUp.id == key).with_for_update())
     if found is None:
         raise not_found("id")
@@ -238,7 +238,7 @@ async def _recorded(work: Work, key: int) -> TopUp:
     return found
 
 
-def _settle(work: Work, top_up: TopUp, status: TopUpStatus) -> None:
+def _settle(work: Unit, top_up: TopUp, status: TopUpStatus) -> None:
     changes: dict[str, Any] = {
         "status": status,
         "settled_by_id": work.principal.account_id,

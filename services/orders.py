@@ -21,7 +21,7 @@ from models.sim import SimCard, SimStatus
 from models.tenancy import Tenant, TenantKind
 from services import commission, ledger, parameters, pricing, subscriptions, validation
 from services.refusal import Refusal, not_found
-from services.runtime import Work
+from services.runtime import Unit
 from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine
 
@@ -40,9 +40,16 @@ TRANSITIONS = StateMachine(
 
 
 async def order_packages(
-    work: Work, package_id: int, selection: Selection, *, source: str, remark: str | None
+    work: Unit,
+    package_id: int,
+    selection: Selection,
+    *,
+    source: str,
+    remark: str | None,
+    batch: tuple[int, int] | None = None,
 ) -> PackageOrder:
-    """An order of a package for each of some cards within the caller's reach, at today's price (S2-04, S0-28).
+    """An order of a package for each of some cards within the caller's reach, at today's price (S2-04, S0-28); part of
+    a batch where its task and the number of the part are given.
 
     NOT_POSSIBLE_HERE for the platform, which buys nothing of itself; NOT_ACTIVE, WRONG_CARRIER, WRONG_STATUS,
     TOO_MANY, and what ``locked_cards`` refuses.
@@ -53,7 +60,7 @@ async def order_packages(
     package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
     if package is None:
         raise not_found("package")
-    if package.status is not CatalogStatus.ACTIVE:
+    if not on_sale(package):
         raise Refusal("NOT_ACTIVE", "package", value=package.code)
     cards = await locked_cards(work, selection)
     if len(cards) > MAX_LINES:
@@ -62,22 +69,20 @@ async def order_packages(
     other = sum(card.carrier is not package.carrier for card in cards)
     if other:
         raise Refusal("WRONG_CARRIER", "cards", count=other)
-    now = datetime.now(UTC)
-    if (package.valid_from is not None and now < package.valid_from) or (
-        package.valid_until is not None and now >= package.valid_until
-    ):
-        raise Refusal("NOT_ACTIVE", "package", value=package.code)
     quoted = await pricing.quote(work, package)
-    minutes = await parameters.effective(work.runtime, PAYMENT_MINUTES)
+    minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, buyer.path)
+    assert minutes is not None
     owner = {"tenant_id": buyer.id, "tenant_path": buyer.path}
     order = PackageOrder(
         **owner,
         amount=quoted.price * len(cards),
         currency=package.currency,
         source=source,
-        expires_at=now + timedelta(minutes=max(int(minutes.text), 1)),
+        expires_at=datetime.now(UTC) + timedelta(minutes=max(int(minutes.text), 1)),
         remark=validation.optional(remark, "remark"),
         account_id=work.principal.account_id,
+        task_id=batch[0] if batch else None,
+        task_part=batch[1] if batch else None,
     )
     work.session.add(order)
     await work.session.flush()
@@ -94,7 +99,17 @@ async def order_packages(
     return order
 
 
-async def pay_from_balance(work: Work, key: int) -> Order:
+def on_sale(package: DataPackage) -> bool:
+    """Whether a package can be ordered now."""
+    now = datetime.now(UTC)
+    return (
+        package.status is CatalogStatus.ACTIVE
+        and (package.valid_from is None or package.valid_from <= now)
+        and (package.valid_until is None or now < package.valid_until)
+    )
+
+
+async def pay_from_balance(work: Unit, key: int) -> Order:
     """Pays an order of the caller's own from what it has paid in and its credit (S0-37).
 
     INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time.
@@ -110,7 +125,7 @@ async def pay_from_balance(work: Work, key: int) -> Order:
     return order
 
 
-async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
+async def settle(work: Unit, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
     """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
     packages on their cards. The order is held; only the system may."""
     order.status, order.pay_type, order.paid_at = TRANSITIONS.lead(order.status, "PAY"), pay_type, datetime.now(UTC)
@@ -138,7 +153,7 @@ async def settle(work: Work, order: Order, buyer: Tenant, account: LedgerAccount
     await work.session.flush()
 
 
-async def cancel(work: Work, key: int, reason: str | None) -> Order:
+async def cancel(work: Unit, key: int, reason: str | None) -> Order:
     """Gives up an order that has not been paid: the buyer its own, the platform any (S0-13)."""
     root = work.principal.tenant_kind == TenantKind.PLATFORM.name
     order = await held(work, key, own=not root)
@@ -149,7 +164,7 @@ async def cancel(work: Work, key: int, reason: str | None) -> Order:
     return order
 
 
-async def refund(work: Work, key: int, reason: str) -> Order:
+async def refund(work: Unit, key: int, reason: str) -> Order:
     """Gives a paid order back whole: the money to the account that paid, the packages off their cards, the shares from
     the agents, who owe what they have drawn already (S2-18).
 
@@ -201,7 +216,7 @@ async def expire(database: Database, now: datetime) -> int:
             return done
 
 
-async def held(work: Work, key: int, *, own: bool) -> Order:
+async def held(work: Unit, key: int, *, own: bool) -> Order:
     """An order within reach, of the caller's own company where it has to be, held until the end of the transaction."""
     query = select(Order).where(Order.id == key).with_for_update()
     if own:
@@ -212,13 +227,13 @@ async def held(work: Work, key: int, *, own: bool) -> Order:
     return found
 
 
-async def _tenant(work: Work, order: Order) -> Tenant:
+async def _tenant(work: Unit, order: Order) -> Tenant:
     found = await work.session.scalar(select(Tenant).where(Tenant.id == order.tenant_id))
     assert found is not None
     return found
 
 
-async def _content(work: Work, order: Order) -> tuple[list[OrderLine], list[SimCard]]:
+async def _content(work: Unit, order: Order) -> tuple[list[OrderLine], list[SimCard]]:
     """An order's lines, and their cards, held."""
     lines = list(await work.session.scalars(select(OrderLine).where(OrderLine.order_id == order.id)))
     cards = await work.session.scalars(

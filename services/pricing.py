@@ -25,7 +25,7 @@ from services import validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
-from services.runtime import Work
+from services.runtime import Unit, Work
 
 SMALLEST = Decimal("0.0001")
 MAX_COMPONENTS = 50
@@ -88,7 +88,7 @@ def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, m
     return price
 
 
-async def quote(work: Work, package: DataPackage) -> Quote:
+async def quote(work: Unit, package: DataPackage) -> Quote:
     """What one package costs a buyer now, and what it is composed of, which only the system may know."""
     if package.pricing is Pricing.FIXED:
         return Quote(package.sale_price)
@@ -100,7 +100,7 @@ async def quote(work: Work, package: DataPackage) -> Quote:
         raise Refusal(refusal.code, "package", **refusal.params) from None
 
 
-async def freeze(work: Work, order_id: int, package: DataPackage, quoted: Quote) -> None:
+async def freeze(work: Unit, order_id: int, package: DataPackage, quoted: Quote) -> None:
     """Keeps with an order what its packages are composed of and what that cost (S2-10)."""
     if not quoted.parts:
         return

@@ -65,20 +65,13 @@ class Origin:
 
 
 @dataclass
-class Work:
-    """One unit of work: a caller, a transaction, and what it leaves to be done after the commit."""
+class Unit:
+    """One unit of work, in a request or in a worker: who acts, in which transaction, and what it leaves to be done
+    after the commit."""
 
-    runtime: Runtime
     principal: Principal
     session: AsyncSession
-    origin: Origin = field(default_factory=Origin)
-    access_changed: bool = False
-    policies_changed: bool = False
-    published_changed: bool = False
-    """Whether something was changed that processes keep of what is published."""
-    person_erased: bool = False
-    """Whether the calling end user's personal data was erased, so that the log does not hold it either."""
-    events: int = 0
+    events: int = field(default=0, kw_only=True)
 
     def later(self, topic: str, payload: Mapping[str, Any]) -> None:
         """Writes an event with the change that causes it; the worker relays it after the commit."""
@@ -105,3 +98,17 @@ class Work:
                 yield
             finally:
                 self.principal = caller
+
+
+@dataclass
+class Work(Unit):
+    """A unit of work of a request, with the running installation at hand."""
+
+    runtime: Runtime = field(kw_only=True)
+    origin: Origin = field(default_factory=Origin, kw_only=True)
+    access_changed: bool = field(default=False, kw_only=True)
+    policies_changed: bool = field(default=False, kw_only=True)
+    published_changed: bool = field(default=False, kw_only=True)
+    """Whether something was changed that processes keep of what is published."""
+    person_erased: bool = field(default=False, kw_only=True)
+    """Whether the calling end user's personal data was erased, so that the log does not hold it either."""

@@ -18,7 +18,7 @@ from authz.session import Database
 from models.orders import OrderLine, PackageSubscription, SubscriptionStatus
 from models.sim import SimCard
 from services.refusal import Refusal
-from services.runtime import Work
+from services.runtime import Unit
 from services.sim.binding import rebind
 
 BATCH = 500
@@ -62,7 +62,7 @@ RETURNING c.id
 """The cards are bound to the package in use (S0-57); those that were bound to another."""
 
 
-async def queue(work: Work, cards: Sequence[SimCard], lines: Collection[OrderLine], time_zone: str) -> None:
+async def queue(work: Unit, cards: Sequence[SimCard], lines: Collection[OrderLine], time_zone: str) -> None:
     """Puts what was paid for on its cards, which the caller holds: in use where nothing is, else behind the rest."""
     holders = {card.id: card for card in cards}
     work.session.add_all(
@@ -82,7 +82,7 @@ async def queue(work: Work, cards: Sequence[SimCard], lines: Collection[OrderLin
     await advance(work.session, list(holders), datetime.now(UTC))
 
 
-async def withdraw(work: Work, cards: Sequence[SimCard], lines: Collection[int]) -> None:
+async def withdraw(work: Unit, cards: Sequence[SimCard], lines: Collection[int]) -> None:
     """Takes what these order lines put on cards off again; the next in turn begins.
 
     PACKAGES_USED where the time or the volume of one is over.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from authz.session import Database
 from services import orders, plan_changes, pricing, subscriptions
+from services import recharge as recharging
 from tasks.app import app, run, settings
 
 
@@ -33,6 +34,17 @@ def reprice() -> None:
     """Brings the prices of composed packages up to date, as exchange rates come into force (S2-10). A repeat finds
     them so."""
     _with_database(pricing.reprice)
+
+
+@app.task(name="tasks.orders.recharge", ignore_result=True)  # type: ignore[untyped-decorator]
+def recharge(task: int) -> None:
+    """Recharges the cards of a batch. A repeat finds the task done, or goes on behind what is (S2-16)."""
+
+    async def work(database: Database, _: datetime) -> int:
+        await recharging.recharge(database, task)
+        return task
+
+    _with_database(work)
 
 
 def _with_database(work: Callable[[Database, datetime], Awaitable[int]]) -> None:

@@ -18,6 +18,7 @@ from tasks.app import app, run, settings
 CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
     "export.run": "tasks.exports.run",
+    "orders.recharge": "tasks.orders.recharge",
     "job.run": "tasks.jobs.execute",
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",

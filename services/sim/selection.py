@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from models.sim import SimCard
 from services.refusal import Refusal
-from services.runtime import Work
+from services.runtime import Unit
 
 MAX_CARDS = 10_000
 
@@ -22,7 +22,7 @@ class Selection:
     last_display_iccid: str | None = None
 
 
-async def locked_cards(work: Work, selection: Selection) -> list[SimCard]:
+async def locked_cards(work: Unit, selection: Selection) -> list[SimCard]:
     """The cards, locked in the order of their keys, so that two callers cannot wait for each other.
 
     SELECT_ONE unless the cards are chosen in exactly one way, TOO_MANY beyond ten thousand, CARDS_NOT_FOUND for

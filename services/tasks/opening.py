@@ -18,6 +18,7 @@ TOPICS = {
     TaskKind.SIM_IMPORT: "sim.enter",
     TaskKind.SIM_RANGE: "sim.enter",
     TaskKind.EXPORT: "export.run",
+    TaskKind.BATCH_RECHARGE: "orders.recharge",
 }
 """The event by which a worker hears of a task."""
 

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 TASK_LOCK = 0x5441534B
 PROGRESS_SECONDS = 0.5
 PATIENCE = timedelta(minutes=15)
+IN_PARTS = frozenset({TaskKind.BATCH_RECHARGE})
+"""Tasks of which the parts that are done stay done when the rest is called off."""
 ENDED = frozenset({TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 
 SUCCEED = """
@@ -235,7 +237,7 @@ async def _begin(database: Database, purpose: str, task_id: int) -> tuple[Task, 
 async def _end(
     database: Database, owner: Principal, task_id: int, status: TaskStatus, failure: TaskFailure | None = None
 ) -> None:
-    """Ends a task of which nothing is kept."""
+    """Ends a task of which nothing is kept, or the parts that are done."""
     async with database.transaction(owner) as session:
         task = await session.scalar(
             select(Task).where(Task.id == task_id, Task.status == TaskStatus.RUNNING).with_for_update()
@@ -243,7 +245,8 @@ async def _end(
         if task is None:
             return
         task.status, task.finished_at = status, datetime.now(UTC)
-        task.done = task.failed = 0
+        if task.kind not in IN_PARTS:
+            task.done = task.failed = 0
         if failure is not None:
             task.error_code, task.error_message = failure.code, failure.message
         session.add(told_of(task))

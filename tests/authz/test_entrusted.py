@@ -116,7 +116,7 @@ async def test_nobody_writes_events_in_anothers_name(world: World) -> None:
                 session.add(OutboxEvent(**foreign))
     member = system("test", world.tenants["north"].path, world.tenants["north"].id)
     async with database.transaction(member) as session:
-        Work(world.client.application.runtime, member, session).later("test.own", {})
+        Work(member, session, runtime=world.client.application.runtime).later("test.own", {})
     assert [path for _, path, _ in await events(world)] == [world.tenants["north"].path]
 
 

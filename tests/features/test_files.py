@@ -300,7 +300,7 @@ async def test_content_that_an_upload_is_about_to_have_is_not_removed(stored: Wo
     tenant = stored.tenants["north"]
     database = stored.client.application.runtime.database
     async with database.transaction(system("upload", tenant.path, tenant.id)) as session:
-        work = Work(stored.client.application.runtime, system("upload", tenant.path, tenant.id), session)
+        work = Work(system("upload", tenant.path, tenant.id), session, runtime=stored.client.application.runtime)
         await keeping.record(work, kept, "pixel.png", "image/png", FilePurpose.IMAGE)
         sweeping = asyncio.create_task(sweep(stored))
         done, _ = await asyncio.wait({sweeping}, timeout=0.5)
@@ -317,7 +317,9 @@ async def test_an_upload_whose_content_was_just_removed_is_told_so(stored: World
     principal = system("upload", tenant.path, tenant.id)
     async with runtime.database.transaction(principal) as session:
         with pytest.raises(Refusal, match="Start it again"):
-            await keeping.record(Work(runtime, principal, session), kept, "a.png", "image/png", FilePurpose.IMAGE)
+            await keeping.record(
+                Work(principal, session, runtime=runtime), kept, "a.png", "image/png", FilePurpose.IMAGE
+            )
     assert await stored.sql("SELECT id FROM stored_file") == []
 
 

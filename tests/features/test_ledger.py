@@ -223,7 +223,7 @@ async def move(world: World, key: str, amounts: dict[int, Decimal]) -> None:
     runtime = world.client.application.runtime
     principal = system("a transfer of the tests", ROOT_PATH, world.tenants["platform"].id)
     async with runtime.database.transaction(principal) as session:
-        work = Work(runtime, principal, session)
+        work = Work(principal, session, runtime=runtime)
         moved = {await session.get_one(LedgerAccount, account): amount for account, amount in amounts.items()}
         await ledger.transfer(work, world.tenants["platform"], TransferKind.TOP_UP, key, moved)
 
@@ -233,7 +233,7 @@ async def spend(world: World, amount: Decimal) -> None:
     runtime = world.client.application.runtime
     principal = system("a purchase of the tests", ROOT_PATH, world.tenants["platform"].id)
     async with runtime.database.transaction(principal) as session:
-        work = Work(runtime, principal, session)
+        work = Work(principal, session, runtime=runtime)
         prepaid = await ledger.account_of(work, world.tenants["acme"], LedgerAccountKind.PREPAYMENT, "CNY")
         receipts = await ledger.account_of(work, world.tenants["platform"], LedgerAccountKind.RECEIPTS, "CNY")
         amounts = {prepaid: -amount, receipts: amount}

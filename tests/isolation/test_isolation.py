@@ -739,6 +739,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = "mutation($input: OrderPackagesInput!) { orderPackages(input: $input) { errors { code } } }"
         variables = {"input": {"cards": selection, "package": package, **repeat}}
         yield Attempt("orderPackages", text, variables, "CARDS_NOT_FOUND")
+        text = "mutation($input: BatchRechargeInput!) { startBatchRecharge(input: $input) { errors { code } } }"
+        yield Attempt("startBatchRecharge", text, variables, "CARDS_NOT_FOUND")
     text = "mutation($input: WithdrawalInput!) { cancelWithdrawal(input: $input) { errors { code } } }"
     asked = {"id": one("withdrawal", "wdr"), "idempotencyKey": str(uuid.uuid4())}
     yield Attempt("cancelWithdrawal", text, {"input": asked})
