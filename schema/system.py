@@ -10,21 +10,26 @@ from sqlalchemy import Float, cast, func
 
 import models.orders
 import models.system as stored
-from models.system import ChangeAction, TaskKind, TaskStatus
-from planner.mapping import Connection, Node, column, computed, entity, enum_type, live, to_many, to_one, value
-
-if TYPE_CHECKING:
-    from schema.identity import StaffAccount
-    from schema.orders import Order
-    from schema.tenancy import Tenant
-from models.system import ExportFormat
+from models.system import ChangeAction, ExportFormat, TaskKind, TaskStatus
 from planner.mapping import (
+    Connection,
+    Node,
+    column,
+    computed,
+    entity,
+    enum_type,
     input_type,
+    live,
+    to_many,
+    to_one,
+    value,
 )
 from schema.common import UserError
 
 if TYPE_CHECKING:
     from schema.identity import ApiKey, StaffAccount
+    from schema.orders import Order
+    from schema.tenancy import Tenant
 
 enum_type(ChangeAction, "What a mutation did to a row.")
 enum_type(TaskKind, "What a task does.")

@@ -13,11 +13,11 @@ import pytest
 
 from planner.ids import decode_id, encode_id
 from services import recharge
-from services.tasks.running import abandoned
+from services.tasks.running import TASK_LOCK, abandoned
 from tests.conftest import Place
 from tests.support.commerce import PRICE, balances, funded, package_id, rates, said
 from tests.support.exported import more_cards
-from tests.support.workers import PATIENCE, process, until
+from tests.support.workers import OURS, PATIENCE, process, until
 from tests.support.world import World
 
 START = """mutation($input: BatchRechargeInput!) { startBatchRecharge(input: $input) {
@@ -31,10 +31,10 @@ CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { task { status } errors { co
 WORKER = "import sys; from tasks.orders import recharge; recharge(int(sys.argv[1]))"
 
 
-async def started(world: World, cards: list[str], caller: str = "coast", **more: Any) -> dict[str, Any]:
+async def started(world: World, ids: list[str], caller: str = "coast", **more: Any) -> dict[str, Any]:
     input = {
         "package": package_id(world, "CM-M-1G"),
-        "cards": {"ids": cards},
+        "cards": {"ids": ids},
         "idempotencyKey": str(uuid.uuid4()),
         **more,
     }
@@ -180,9 +180,7 @@ async def test_a_worker_killed_half_way_leaves_the_rest_to_another(world: World,
     paid = await world.sql("SELECT count(*) FROM sales_order")
     assert 2 <= paid[0]["count"] < len(cards) / recharge.PART
     database = world.client.application.runtime.database
-    await until(
-        world, "NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1)", recharge_lock()
-    )
+    await until(world, f"NOT EXISTS (SELECT FROM pg_locks WHERE {OURS} AND classid = $1)", TASK_LOCK)
     assert [found for _, found in await abandoned(database)] == [key(id)]
     await recharge.recharge(database, key(id))
     found = (await world.data("coast", BATCH, {"id": id}))["task"]
@@ -198,20 +196,14 @@ async def test_what_is_called_off_keeps_what_is_done(world: World, monkeypatch: 
     monkeypatch.setattr(recharge, "PART", 2)
     monkeypatch.setattr("services.tasks.running.PROGRESS_SECONDS", 0)
     id = (await started(world, world.card_ids("coast")))["task"]["id"]
-    parts = recharge._part
+    once = recharge._part_once
 
     async def then_called_off(*given: Any) -> Any:
-        told = await parts(*given)
+        told = await once(*given)
         assert (await world.data("coast", CANCEL, {"id": id}))["cancelTask"]["errors"] == []
         return told
 
-    monkeypatch.setattr(recharge, "_part", then_called_off)
+    monkeypatch.setattr(recharge, "_part_once", then_called_off)
     found = await done(world, id)
     assert (found["status"], found["done"], found["orders"]["totalCount"]) == ("CANCELLED", 2, 1)
     assert (await balances(world))["coast", "PREPAYMENT"] == 1000 - PRICE * 2
-
-
-def recharge_lock() -> int:
-    from services.tasks.running import TASK_LOCK
-
-    return TASK_LOCK
