@@ -250,7 +250,7 @@ class Marked:
         if caller.is_customer:
             real = [n for n in self.iccids if n in said or (n in text and n not in own_words)]
             assert not real, (str(caller), real, asked, text)
-        assert '"INTERNAL"' not in text, (str(caller), asked, text)
+        assert '"code": "INTERNAL"' not in text, (str(caller), asked, text)
 
     # -- what is stored -----------------------------------------------------------------------------------
 
@@ -400,7 +400,7 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
-        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "toPackage": "pkg",
+        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "enterprise": "ten", "toPackage": "pkg",
         "agent": "ten", "simCard": "sim",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
@@ -868,13 +868,14 @@ def _device_and_file_attempts(device: str, file: str) -> Iterator[Attempt]:
 
 CATALOGUE = {
     "approveWithdrawal", "cancelSimPlanChange", "cancelTopUp", "clearJobRuns", "composeDataPackage", "confirmTopUp",
-    "createBillingProduct", "createDataPackage", "createDictionaryItem", "createMenuItem", "createSimCard",
-    "createSimCardRange", "deleteDictionaryItem", "deleteDictionaryType", "deleteMenuItem", "deleteParameter",
-    "deleteScheduledJob", "grantMembership", "impersonate", "markWithdrawalPaid", "pauseScheduledJob", "recordTopUp",
-    "refundOrder", "rejectWithdrawal", "requestSimPlanChange", "resumeScheduledJob", "runScheduledJob",
-    "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus", "updateBillingProduct", "updateDataPackage",
-    "updateDictionaryItem", "updateDictionaryType", "updateMenuItem", "updateOutlet", "updateParameter",
-    "updateScheduledJob", "updateSupplier", "withdrawHelpTopic",
+    "createBillingProduct", "createDataPackage", "createDictionaryItem", "createMenuItem", "createPacketGateway",
+    "createSimCard", "createSimCardRange", "deleteDictionaryItem", "deleteDictionaryType", "deleteMenuItem",
+    "deletePacketGateway", "deleteParameter", "deleteScheduledJob", "grantMembership", "impersonate",
+    "markWithdrawalPaid", "pauseScheduledJob", "recordTopUp", "refundOrder", "rejectWithdrawal", "requestSimPlanChange",
+    "resumeScheduledJob", "runScheduledJob", "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus",
+    "updateBillingProduct", "updateDataPackage", "updateDictionaryItem", "updateDictionaryType", "updateMenuItem",
+    "updateOutlet", "updatePacketGateway", "updateParameter", "updateScheduledJob", "updateSupplier",
+    "withdrawHelpTopic",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -31,6 +31,7 @@ from services.notifications.sending import (
 from services.password_reset import (
     send_code,
 )
+from services.recharge import recharge
 from services.sim.entering import enter
 from tasks.outbox import CONSUMERS
 
@@ -102,6 +103,7 @@ class Client:
         consumers: dict[str, Callable[..., Awaitable[object]]] = {
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
             "export.run": lambda task: exports.carry_out(runtime, task),
+            "orders.recharge": lambda task: recharge(runtime.database, task),
             "job.run": lambda runs: carry_out(runtime.database, runtime.files, runs),
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),

@@ -68,6 +68,7 @@ from models.orders import (
     PayType,
     SubscriptionStatus,
 )
+from models.packet_gateways import PacketGateway, PacketGatewayType
 from models.parameters import (
     ParameterOverride,
     ParameterType,
@@ -785,6 +786,16 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
         entry_count=1,
         earned=Decimal(tenant.id),
         amount=Decimal(tenant.id),
+    )
+    session.add(
+        PacketGateway(
+            **owner,
+            code=f"pgw-{tenant.id}",
+            name=f"Gateway {mark(name)}",
+            gateway_type=PacketGatewayType.PGW if paid else PacketGatewayType.LNS,
+            enterprise_id=tenant.id,
+            remark=mark(name),
+        )
     )
     part = BillingProduct(
         **owner,
