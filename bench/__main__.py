@@ -13,14 +13,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import growth, imports, queries, shapes
+from bench import growth, imports, money, queries, shapes
 from bench.data import FULL
 from bench.services import STATE, Place, data_folder, running
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 Part = Callable[[Place, int, int, float], Awaitable[dict[str, Any]]]
-PARTS: dict[str, Part] = {"queries": queries.run, "shapes": shapes.run, "growth": growth.run, "import": imports.run}
-SUMMARY = ("ratio_to_limit", "ratio_to_bare", "ratio_to_plain", "shapes", "growth", "import")
+PARTS: dict[str, Part] = {
+    "queries": queries.run,
+    "shapes": shapes.run,
+    "growth": growth.run,
+    "import": imports.run,
+    "money": money.run,
+}
+SUMMARY = (
+    "ratio_to_limit",
+    "ratio_to_bare",
+    "ratio_to_plain",
+    "shapes",
+    "growth",
+    "import",
+    "settlement",
+    "payments",
+)
 
 
 def _options() -> argparse.Namespace:
