@@ -186,6 +186,8 @@ class Database:
             await session.commit()
 
 
+ON_BEHALF_OF = "on_behalf_of"
+"""Where a session that acts for another principal keeps whom it acts on behalf of."""
 _CONTEXT = text(
     f"SELECT set_config('{PATH_SETTING}', :path, true), set_config('{ANCESTORS_SETTING}', :ancestors, true), "
     f"set_config('{END_USER_SETTING}', :end_user, true)"
@@ -208,13 +210,19 @@ async def acting_as(session: AsyncSession, principal: Principal) -> AsyncIterato
     before = dict(session.info)
     await session.flush()
     session.info.update(principal=principal, exercised=None)
+    session.info.setdefault(ON_BEHALF_OF, before["principal"])
     await _tell(session, principal)
     try:
         yield
         await session.flush()
-        session.info.update(before)
+        _restore(session, before)
         await _tell(session, before["principal"])
     except BaseException:
-        session.info.update(before)
+        _restore(session, before)
         await session.rollback()
         raise
+
+
+def _restore(session: AsyncSession, info: dict[Any, Any]) -> None:
+    session.info.clear()
+    session.info.update(info)

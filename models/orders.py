@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index,
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
-from models.catalog import DataPackage, PackagePeriod
+from models.catalog import DataPackage, PackagePeriod, PlanKind
 from models.identity import StaffAccount
 from models.ledger import LedgerTransfer
 from models.sim import SimCard
@@ -145,7 +145,10 @@ class OrderLine(AppendOnly, TenantOwned, Base):
     data_package_id: Mapped[int] = mapped_column(ForeignKey("data_package.id"), index=True)
     name: Mapped[str]
     period_type: Mapped[PackagePeriod] = mapped_column(stored_enum(PackagePeriod))
+    plan_kind: Mapped[PlanKind] = mapped_column(stored_enum(PlanKind), default=PlanKind.DATA)
     data_volume_mb: Mapped[int]
+    sms_count: Mapped[int | None]
+    voice_minutes: Mapped[int | None]
     price: Mapped[Decimal]
 
     order: Mapped[Order] = relationship(lazy="raise")
@@ -156,7 +159,7 @@ class OrderLine(AppendOnly, TenantOwned, Base):
 class PackageSubscription(Timestamped, TenantOwned, Base):
     """A package on a card: bought, waiting for its turn, in use, over. Its owner is the card's holder.
 
-    At most one of a card is in use, and each begins where the one before it ended.
+    At most one of a card and kind is in use, and each begins where the one before it ended.
     """
 
     __tablename__ = "package_subscription"
@@ -166,6 +169,7 @@ class PackageSubscription(Timestamped, TenantOwned, Base):
         Index(
             "uq_package_subscription_active",
             "sim_card_id",
+            "plan_kind",
             unique=True,
             postgresql_where=text("status = 'ACTIVE'"),
         ),
@@ -186,6 +190,7 @@ class PackageSubscription(Timestamped, TenantOwned, Base):
     status: Mapped[SubscriptionStatus] = mapped_column(
         stored_enum(SubscriptionStatus), default=SubscriptionStatus.WAITING
     )
+    plan_kind: Mapped[PlanKind] = mapped_column(stored_enum(PlanKind), default=PlanKind.DATA)
     data_volume_mb: Mapped[int]
     used_kb: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     period_type: Mapped[PackagePeriod] = mapped_column(stored_enum(PackagePeriod))

@@ -26,6 +26,7 @@ class PlanChangeFailure(enum.Enum):
     """Why a plan change could not be applied on its day."""
 
     CARD_TERMINATED = "CARD_TERMINATED"
+    PACKAGE_DISABLED = "PACKAGE_DISABLED"
     PREPAID_PACKAGE = "PREPAID_PACKAGE"
 
 

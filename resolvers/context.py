@@ -31,14 +31,13 @@ from planner.registry import MutationRoot
 from resolvers.operation_log import SUCCEEDED, OperationLog
 from resolvers.redaction import SHOWN_ONCE, plain
 from schema.common import UserError
+from services.conflicts import given_up
 from services.rates import Bucket
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
 
 log = structlog.get_logger()
 
-GIVEN_UP = frozenset({"40001", "40P01"})
-"""PostgreSQL's states for a transaction that lost against another: serialisation failure, deadlock."""
 TRIES = 3
 
 
@@ -112,7 +111,7 @@ async def _retried(run: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await run()
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in GIVEN_UP or attempt == TRIES:
+            if not given_up(error) or attempt == TRIES:
                 raise
             await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - nothing secret
     raise AssertionError

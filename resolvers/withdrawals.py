@@ -35,7 +35,12 @@ def withdrawal() -> Select[stored.Withdrawal]:
 async def request_withdrawal(ctx: Context, input: RequestWithdrawalInput) -> WithdrawalPayload:
     """Asks for settled income, no more than there is; it is withheld from now on (S0-50)."""
     made = await service.request(
-        ctx.now, input.amount, payee=input.payee, bank=input.bank, bank_account=input.bank_account
+        ctx.now,
+        input.amount,
+        currency=input.currency,
+        payee=input.payee,
+        bank=input.bank,
+        bank_account=input.bank_account,
     )
     return WithdrawalPayload(withdrawal=refer(made.id), errors=[])
 

@@ -10,7 +10,7 @@ import strawberry
 
 import models.orders as stored
 import models.pricing
-from models.catalog import PackagePeriod
+from models.catalog import PackagePeriod, PlanKind
 from models.orders import CommissionStatus, OrderKind, OrderStatus, PayType, SubscriptionStatus
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
@@ -93,7 +93,10 @@ class OrderLine(Node):
 
     name: str = column("What the package was called.")
     period_type: PackagePeriod
+    plan_kind: PlanKind
     data_volume_mb: int = column("In MB.")
+    sms_count: int | None
+    voice_minutes: int | None
     price: Decimal = column("In the order's currency.")
     order: Order | None = to_one("The order that it is part of.")
     sim_card: SimCard | None = to_one("For which card (卡號); null where it is out of reach by now.")
@@ -110,10 +113,11 @@ class OrderLine(Node):
     sorts=("ends_at",),
 )
 class PackageSubscription(Node):
-    """A package on a card: waiting for its turn, in use, or over (S2-15). At most one of a card is in use, and each
-    begins where the one before it ended."""
+    """A package on a card: waiting for its turn, in use, or over (S2-15). At most one of a card and kind is in use, and
+    each begins where the one before it ended."""
 
     status: SubscriptionStatus
+    plan_kind: PlanKind
     data_volume_mb: int = column("In MB.")
     period_type: PackagePeriod
     created_at: datetime = column("When it was paid.")

@@ -168,7 +168,8 @@ class CurrencyProfit:
 
 @value
 class EstimatedProfit:
-    """What the caller is likely to keep of paid orders on some days of its time zone; or why it is not told (S2-20)."""
+    """What the caller is likely to keep of paid orders on some days of its time zone; or why it is not told (S2-20). Of
+    an agent, the orders by which it earned something; of the platform, those whose cost is known."""
 
     first_day: date
     last_day: date

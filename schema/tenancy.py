@@ -13,7 +13,7 @@ import models.identity
 import models.sim
 import models.tenancy as stored
 from models.base import MONEY
-from models.commission import CommissionEntry, CommissionEntryStatus
+from models.commission import CommissionEntry, CommissionEntryStatus, CommissionSettlement
 from models.ledger import LedgerAccount, LedgerAccountKind
 from models.tenancy import Language, TenantKind, TenantStatus
 from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, to_many, to_one, value
@@ -106,6 +106,21 @@ def _held(agent: Any, *kinds: LedgerAccountKind) -> ColumnElement[Any]:
     return func.coalesce(found.scalar_subquery(), cast(0, MONEY))
 
 
+def _owed(agent: Any) -> ColumnElement[Any]:
+    """What refunds have taken back of settled income, and no settlement has made up for yet."""
+    taken = select(func.sum(CommissionEntry.amount)).where(
+        CommissionEntry.tenant_id == agent.id,
+        CommissionEntry.currency == agent.currency,
+        CommissionEntry.status == CommissionEntryStatus.REVERSED,
+        CommissionEntry.settlement_id.is_not(None),
+    )
+    made_up = select(func.sum(CommissionSettlement.deducted)).where(
+        CommissionSettlement.tenant_id == agent.id, CommissionSettlement.currency == agent.currency
+    )
+    zero = cast(0, MONEY)
+    return func.coalesce(taken.scalar_subquery(), zero) - func.coalesce(made_up.scalar_subquery(), zero)
+
+
 @entity(stored.Agent, prefix="ten", filters=(*SEARCHABLE, "agent_level"), sorts=("name", "created_at"))
 class Agent(Tenant):
     """A sales agent of level 1, 2 or 3 (S0-38)."""
@@ -120,8 +135,9 @@ class Agent(Tenant):
         confidential=True,
     )
     withdrawable_income: Decimal | None = computed(
-        "What of it is settled and not asked for yet, in its currency; for itself and the platform (S0-50).",
-        lambda a: _held(a, LedgerAccountKind.INCOME),
+        "What of it is settled, not asked for yet and not taken back by refunds, in its currency; below zero, what it "
+        "owes; for itself and the platform (S0-50).",
+        lambda a: _held(a, LedgerAccountKind.INCOME) - _owed(a),
         confidential=True,
     )
 

@@ -52,13 +52,15 @@ class Withdrawal(Node):
 
 @input_type
 class RequestWithdrawalInput:
-    """Some of one's settled income, in one's currency, to a bank account: 6 to 34 letters and digits (S0-50)."""
+    """Some of one's settled income, in one's own currency unless another is named, to a bank account: 6 to 34 letters
+    and digits (S0-50)."""
 
     amount: Decimal
     payee: str
     bank: str
     bank_account: str
     idempotency_key: str
+    currency: str | None = None
 
 
 @input_type

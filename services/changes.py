@@ -17,10 +17,12 @@ from sqlalchemy import inspect as inspect_row
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session
 
-from authz.session import ScopedSession
+from authz.principal import ROOT_PATH, Principal
+from authz.session import ON_BEHALF_OF, ScopedSession
 from models.base import Base, LogEntry
 from models.security import mapped_tables
 from models.system import ChangeAction, IdempotentResult, OutboxEvent
+from models.tenancy import Tenant
 
 MOST = 200
 """So many changed values of one unit of work are kept."""
@@ -89,6 +91,21 @@ def _values(row: Base, action: ChangeAction) -> Iterator[Change]:
             yield Change(action, type(row), getattr(table, "name", ""), row.id, name, before, after)
 
 
+def _on_behalf_of(session: Session) -> Principal | None:
+    """On whose behalf the system acts, where that is somebody who is told of their own rows alone."""
+    caller: Principal | None = session.info.get(ON_BEHALF_OF)
+    return None if caller is None or caller.path == ROOT_PATH else caller
+
+
+def _callers(session: Session, row: Any) -> bool:
+    """Whether the log may tell of a row: while the system acts for a caller, of those within the caller's reach."""
+    caller = _on_behalf_of(session)
+    if caller is None:
+        return True
+    path = row.path if isinstance(row, Tenant) else getattr(row, "tenant_path", None)
+    return bool(path is not None and caller.path and caller.path <= path < caller.path_end)
+
+
 @event.listens_for(ScopedSession, "after_flush")
 def _gather(session: Session, _: object) -> None:
     changes: Changes | None = session.info.get(PLACE)
@@ -100,7 +117,7 @@ def _gather(session: Session, _: object) -> None:
         (session.deleted, ChangeAction.REMOVED),
     ):
         for row in rows:
-            if isinstance(row, UNTOLD):
+            if isinstance(row, UNTOLD) or not _callers(session, row):
                 continue
             for change in _values(row, action):
                 if not changes.add(change):
@@ -109,7 +126,7 @@ def _gather(session: Session, _: object) -> None:
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _count(state: ORMExecuteState) -> Any:
-    changes: Changes | None = state.session.info.get(PLACE)
+    changes: Changes | None = None if _on_behalf_of(state.session) else state.session.info.get(PLACE)
     written = None if changes is None else _what_is_written(state.statement)
     if changes is None or written is None:
         return None

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_change
 
 from models.base import table_of
 from models.catalog import DataPackage
-from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate
+from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.ledger import LedgerAccountKind, TransferKind
 from models.orders import CommissionStatus, Order
 from models.tenancy import Agent, Tenant, TenantKind
@@ -160,6 +160,20 @@ async def take_back(work: Unit, order: Order) -> list[ledger.Movement]:
     if shares:
         order.commission_status = CommissionStatus.TAKEN_BACK
     return await _movements(work, order, TransferKind.REFUND, shares)
+
+
+async def owed(work: Unit, agent: Tenant, currency: str) -> Decimal:
+    """What refunds have taken back of an agent's settled income, and no settlement has made up for yet."""
+    taken = select(func.coalesce(func.sum(CommissionEntry.amount), 0)).where(
+        CommissionEntry.tenant_id == agent.id,
+        CommissionEntry.currency == currency,
+        CommissionEntry.status == CommissionEntryStatus.REVERSED,
+        CommissionEntry.settlement_id.is_not(None),
+    )
+    made_up = select(func.coalesce(func.sum(CommissionSettlement.deducted), 0)).where(
+        CommissionSettlement.tenant_id == agent.id, CommissionSettlement.currency == currency
+    )
+    return Decimal(await work.session.scalar(taken) or 0) - Decimal(await work.session.scalar(made_up) or 0)
 
 
 def _summed(rows: Iterable[Any]) -> dict[int, Decimal]:

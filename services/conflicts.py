@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.refusal import Refusal
+
+GIVEN_UP = frozenset({"40001", "40P01"})
+"""PostgreSQL's states for a transaction that lost against another: serialisation failure, deadlock."""
+
+
+def given_up(error: DBAPIError) -> bool:
+    """Whether PostgreSQL gave the transaction up in favour of another: nothing of it has happened, and it may be run
+    again."""
+    return getattr(error.orig, "sqlstate", None) in GIVEN_UP
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from services.transitions import StateMachine
 
 MAX_LINES = 1_000
 PAYMENT_MINUTES = "orders.paymentMinutes"
+MAX_MINUTES = 365 * 24 * 60
 BATCH = 1_000
 
 
@@ -70,15 +71,18 @@ async def order_packages(
     if other:
         raise Refusal("WRONG_CARRIER", "cards", count=other)
     quoted = await pricing.quote(work, package)
+    amount = quoted.price * len(cards)
+    if amount >= pricing.LARGEST:
+        raise Refusal("INVALID", "cards")
     minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, buyer.path)
     assert minutes is not None
     owner = {"tenant_id": buyer.id, "tenant_path": buyer.path}
     order = PackageOrder(
         **owner,
-        amount=quoted.price * len(cards),
+        amount=amount,
         currency=package.currency,
         source=source,
-        expires_at=datetime.now(UTC) + timedelta(minutes=max(int(minutes.text), 1)),
+        expires_at=datetime.now(UTC) + timedelta(minutes=min(max(int(minutes.text), 1), MAX_MINUTES)),
         remark=validation.optional(remark, "remark"),
         account_id=work.principal.account_id,
         task_id=batch[0] if batch else None,
@@ -90,7 +94,10 @@ async def order_packages(
         "data_package_id": package.id,
         "name": package.name,
         "period_type": package.period_type,
+        "plan_kind": package.plan_kind,
         "data_volume_mb": package.data_volume_mb,
+        "sms_count": package.sms_count,
+        "voice_minutes": package.voice_minutes,
         "price": quoted.price,
     }
     lines = [{**owner, **frozen, "order_id": order.id, "sim_card_id": card.id} for card in cards]
@@ -112,24 +119,35 @@ def on_sale(package: DataPackage) -> bool:
 async def pay_from_balance(work: Unit, key: int) -> Order:
     """Pays an order of the caller's own from what it has paid in and its credit (S0-37).
 
-    INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time.
+    INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time, CARDS_NOT_FOUND where cards have left the
+    buyer's reach since it was made.
     """
     order = await held(work, key, own=True)
     TRANSITIONS.lead(order.status, "PAY")
     if order.expires_at <= datetime.now(UTC):
         raise Refusal("ORDER_EXPIRED", "id")
     buyer = await _tenant(work, order)
+    lines, cards = await _content(work, order)
+    elsewhere = len(lines) - len(cards)
+    if elsewhere:
+        raise Refusal("CARDS_NOT_FOUND", "cards", count=elsewhere)
     async with work.as_the_system("payment of an order"):
         account = await ledger.account_of(work, buyer, LedgerAccountKind.PREPAYMENT, order.currency)
-        await settle(work, order, buyer, account, PayType.BALANCE)
+        await settle(work, order, buyer, (lines, cards), account, PayType.BALANCE)
     return order
 
 
-async def settle(work: Unit, order: Order, buyer: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
+Content = tuple[Sequence[OrderLine], Sequence[SimCard]]
+"""An order's lines, and their cards, held."""
+
+
+async def settle(
+    work: Unit, order: Order, buyer: Tenant, content: Content, account: LedgerAccount, pay_type: PayType
+) -> None:
     """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
     packages on their cards. The order is held; only the system may."""
     order.status, order.pay_type, order.paid_at = TRANSITIONS.lead(order.status, "PAY"), pay_type, datetime.now(UTC)
-    lines, cards = await _content(work, order)
+    lines, cards = content
     _check_in_service(cards)
     await subscriptions.queue(work, cards, lines, buyer.time_zone)
     root = await ledger.platform(work)
@@ -233,8 +251,8 @@ async def _tenant(work: Unit, order: Order) -> Tenant:
     return found
 
 
-async def _content(work: Unit, order: Order) -> tuple[list[OrderLine], list[SimCard]]:
-    """An order's lines, and their cards, held."""
+async def _content(work: Unit, order: Order) -> Content:
+    """What is on an order, as far as its cards are within reach."""
     lines = list(await work.session.scalars(select(OrderLine).where(OrderLine.order_id == order.id)))
     cards = await work.session.scalars(
         select(SimCard)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from authz.principal import system
 from authz.session import Database
-from models.catalog import CatalogStatus, DataPackage
+from models.catalog import CatalogStatus, DataPackage, PlanKind
 from models.orders import PackageSubscription
 from models.plan_changes import PlanChangeStatus, SimPlanChange
 from models.sim import SimCard, SimStatus
@@ -24,7 +24,7 @@ from services.retention import month_of
 from services.runtime import Work
 from services.sim.binding import rebind
 from services.sim.selection import Selection, locked_cards
-from services.subscriptions import OPEN
+from services.subscriptions import OPEN, advance
 from services.transitions import StateMachine
 
 TRANSITIONS = StateMachine("PLAN_CHANGE_STATUS", ("CANCEL", (PlanChangeStatus.PENDING,), PlanChangeStatus.CANCELLED))
@@ -40,10 +40,13 @@ ORDER BY c.id LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 
 FAIL = text(f"""
 UPDATE sim_plan_change p SET status = 'FAILED', closed_at = :now, updated_at = now(),
-  failure = CASE c.status WHEN 'TERMINATED' THEN 'CARD_TERMINATED' ELSE 'PREPAID_PACKAGE' END
-FROM sim_card c
-WHERE c.id = p.sim_card_id AND c.id = ANY (:cards) AND {_DUE} AND (c.status = 'TERMINATED' OR EXISTS (
-  SELECT FROM package_subscription s WHERE s.sim_card_id = c.id AND s.status IN ('WAITING', 'ACTIVE')))
+  failure = CASE WHEN c.status = 'TERMINATED' THEN 'CARD_TERMINATED' WHEN d.status <> 'ACTIVE' THEN 'PACKAGE_DISABLED'
+            ELSE 'PREPAID_PACKAGE' END
+FROM sim_card c, data_package d
+WHERE c.id = p.sim_card_id AND d.id = p.to_package_id AND c.id = ANY (:cards) AND {_DUE}
+  AND (c.status = 'TERMINATED' OR d.status <> 'ACTIVE' OR EXISTS (
+    SELECT FROM package_subscription s WHERE s.sim_card_id = c.id AND s.plan_kind = 'DATA'
+      AND s.status IN ('WAITING', 'ACTIVE')))
 RETURNING p.sim_card_id
 """).bindparams(_CARDS, _NOW)  # noqa: S608 - constants
 
@@ -131,6 +134,7 @@ async def apply_due(database: Database, now: datetime) -> int:
             cards = list(await session.scalars(DUE, {"now": now}))
             if not cards:
                 return done
+            await advance(session, cards, now)
             failed = list(await session.scalars(FAIL, {"cards": cards, "now": now}))
             applied = list(await session.scalars(APPLY, {"cards": cards, "now": now}))
             await rebind(session, applied)
@@ -140,7 +144,9 @@ async def apply_due(database: Database, now: datetime) -> int:
 async def _with_packages(work: Work, cards: list[int]) -> int:
     found = await work.session.scalar(
         select(func.count(PackageSubscription.sim_card_id.distinct())).where(
-            PackageSubscription.sim_card_id.in_(cards), PackageSubscription.status.in_(OPEN)
+            PackageSubscription.sim_card_id.in_(cards),
+            PackageSubscription.plan_kind == PlanKind.DATA,
+            PackageSubscription.status.in_(OPEN),
         )
     )
     return found or 0

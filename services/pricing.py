@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, bindparam, delete, select, text
+from sqlalchemy import BigInteger, DateTime, Select, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,6 +28,9 @@ from services.refusal import Refusal, not_found
 from services.runtime import Unit, Work
 
 SMALLEST = Decimal("0.0001")
+LARGEST = Decimal(10) ** 14
+EXACT = 80
+"""Digits in which nothing is rounded before the end."""
 MAX_COMPONENTS = 50
 MAX_QUANTITY = 1_000_000
 RATE_DECIMALS = 10
@@ -74,30 +77,42 @@ class Quote:
 def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, markup: Decimal) -> Decimal:
     """Each part's cost times how many of it times its rate, and the markup on their sum (S2-11). It is rounded once.
 
-    NO_EXCHANGE_RATE where a part's currency has none, NEGATIVE where the markup takes more than there is.
+    NO_EXCHANGE_RATE where a part's currency has none, NEGATIVE where the markup takes more than there is, INVALID where
+    there is no part or the price is beyond what can be kept.
     """
-    cost = Decimal(0)
-    for part in parts:
-        if part.rate is None:
-            raise Refusal("NO_EXCHANGE_RATE", "components", currency=part.currency, into=part.package_currency)
-        cost += part.cost * part.quantity * part.rate
-    added = markup if markup_type is MarkupType.FIXED else cost * markup / 100
-    price = (cost + added if sign is MarkupSign.PLUS else cost - added).quantize(SMALLEST, ROUND_HALF_UP)
+    with localcontext() as exact:
+        exact.prec = EXACT
+        cost = Decimal(0)
+        for part in parts:
+            if part.rate is None:
+                raise Refusal("NO_EXCHANGE_RATE", "components", currency=part.currency, into=part.package_currency)
+            cost += part.cost * part.quantity * part.rate
+        added = markup if markup_type is MarkupType.FIXED else cost * markup / 100
+        price = (cost + added if sign is MarkupSign.PLUS else cost - added).quantize(SMALLEST, ROUND_HALF_UP)
     if price < 0:
         raise Refusal("NEGATIVE", "markup")
+    if not parts or price >= LARGEST:
+        raise Refusal("INVALID", "components")
     return price
 
 
 async def quote(work: Unit, package: DataPackage) -> Quote:
-    """What one package costs a buyer now, and what it is composed of, which only the system may know."""
-    if package.pricing is Pricing.FIXED:
-        return Quote(package.sale_price)
+    """What one package costs a buyer now, and what it is composed of, which only the system may know.
+
+    PACKAGE_NOT_PRICED where its price cannot be worked out.
+    """
     async with work.as_the_system("quote of a package"):
+        # held, so that price and parts are of one moment
+        held = select(DataPackage).where(DataPackage.id == package.id).with_for_update(read=True)
+        await work.session.scalars(held.execution_options(populate_existing=True))
+        if package.pricing is Pricing.FIXED:
+            return Quote(package.sale_price)
         parts = (await _parts(work.session, [package.id], datetime.now(UTC)))[package.id]
-    try:
-        return Quote(_priced(package, parts), parts)
-    except Refusal as refusal:
-        raise Refusal(refusal.code, "package", **refusal.params) from None
+        try:
+            return Quote(_priced(package, parts), parts)
+        except Refusal:
+            # a buyer is not told of what, and in which currency, a package is made
+            raise Refusal("PACKAGE_NOT_PRICED", "package") from None
 
 
 async def freeze(work: Unit, order_id: int, package: DataPackage, quoted: Quote) -> None:
@@ -291,21 +306,34 @@ async def reprice(database: Database, now: datetime) -> int:
 
 
 async def _reprice(session: AsyncSession, now: datetime, *, product_id: int | None = None) -> int:
-    """What cannot be priced keeps the price that it has, and is refused when it is ordered."""
+    """What cannot be priced keeps the price that it has, and is refused when it is ordered. Only packages whose price
+    changes are held, so that orders of the others do not wait."""
     composed = select(DataPackage).where(DataPackage.pricing == Pricing.COMPOSED).order_by(DataPackage.id)
     if product_id is not None:
         made_of = select(PackageComponent.data_package_id).where(PackageComponent.billing_product_id == product_id)
         composed = composed.where(DataPackage.id.in_(made_of))
-    packages = list(await session.scalars(composed.with_for_update()))
+    changed = [package.id for package, _ in await _new_prices(session, composed, now)]
+    if not changed:
+        return 0
+    held = composed.where(DataPackage.id.in_(changed)).with_for_update(key_share=True)
+    prices = await _new_prices(session, held.execution_options(populate_existing=True), now)
+    for package, price in prices:
+        package.sale_price = price
+    await session.flush()
+    return len(prices)
+
+
+async def _new_prices(
+    session: AsyncSession, composed: Select[DataPackage], now: datetime
+) -> list[tuple[DataPackage, Decimal]]:
+    packages = list(await session.scalars(composed))
     parts = await _parts(session, [package.id for package in packages], now)
-    changed = 0
+    found = []
     for package in packages:
         try:
             price = _priced(package, parts[package.id])
         except Refusal:
             continue
         if price != package.sale_price:
-            package.sale_price = price
-            changed += 1
-    await session.flush()
-    return changed
+            found.append((package, price))
+    return found

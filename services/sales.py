@@ -20,6 +20,7 @@ from services.refusal import Refusal, not_found
 from services.runtime import Runtime
 
 MAX_DAYS = 366
+LAST_YEAR = 9998
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class AgentSales:
 
 def check_days(first: date, last: date) -> None:
     """INVALID where the days are in the wrong order, TOO_MANY for more than a year."""
-    if last < first:
+    if last < first or last.year > LAST_YEAR:
         raise Refusal("INVALID", "lastDay")
     if (last - first).days >= MAX_DAYS:
         raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)

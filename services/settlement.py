@@ -21,27 +21,27 @@ GRACE = timedelta(hours=1)
 _MOMENT = bindparam("moment", type_=DateTime(timezone=True))
 _MADE = bindparam("made", type_=ARRAY(BigInteger))
 
-OLDEST = text("""
-SELECT min(date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date)
+_WAITING = """
+SELECT t.id, t.path, e.currency, greatest(min(date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date),
+         (SELECT (max(s.month) + interval '1 month')::date FROM commission_settlement s
+          WHERE s.tenant_id = t.id AND s.currency = e.currency)) AS month,
+  date_trunc('month', CAST(:moment AS timestamptz) AT TIME ZONE t.time_zone)::date AS this_month
 FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
-WHERE e.status = 'PENDING' AND e.created_at < :moment
-  AND e.created_at < date_trunc('month', :moment AT TIME ZONE t.time_zone) AT TIME ZONE t.time_zone
-  AND NOT EXISTS (SELECT FROM commission_settlement s WHERE s.tenant_id = t.id AND s.currency = e.currency
-                  AND s.month = date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date)
-""").bindparams(_MOMENT)
-"""The first month that is over and not settled for somebody."""
+WHERE e.status = 'PENDING' AND e.created_at < :moment GROUP BY t.id, t.path, t.time_zone, e.currency
+"""
+"""For each agent and currency, the first month to be settled: that of its oldest entry, or of an entry that came too
+late for its own the one after the last."""
 
-OPEN = text("""
+OLDEST = text(f"SELECT min(month) FROM ({_WAITING}) w WHERE month < this_month").bindparams(_MOMENT)  # noqa: S608
+"""The first month that is over and to be settled for somebody."""
+
+OPEN = text(f"""
 INSERT INTO commission_settlement (tenant_id, tenant_path, month, currency)
-SELECT DISTINCT t.id, t.path, CAST(:month AS date), e.currency
-FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
-WHERE e.status = 'PENDING' AND e.created_at < :moment
-  AND date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date = CAST(:month AS date)
-  AND date_trunc('month', :moment AT TIME ZONE t.time_zone)::date > CAST(:month AS date)
-ORDER BY t.id, e.currency
+SELECT id, path, month, currency FROM ({_WAITING}) w
+WHERE month = CAST(:month AS date) AND month < this_month ORDER BY id, currency
 ON CONFLICT DO NOTHING RETURNING id
-""").bindparams(_MOMENT)
-"""One for each agent and currency that earned something in the month."""
+""").bindparams(_MOMENT)  # noqa: S608 - constants
+"""One for each agent and currency that is to be settled for the month."""
 
 CREDIT = text("""
 WITH credited AS (

@@ -38,28 +38,43 @@ RETURNING sim_card_id
 
 BEGIN = text("""
 WITH next AS (
-  SELECT DISTINCT ON (w.sim_card_id) w.id, greatest(w.created_at, before.ended_at) AS begins, w.time_zone,
+  SELECT DISTINCT ON (w.sim_card_id, w.plan_kind) w.id, greatest(w.created_at, before.ended_at) AS begins, w.time_zone,
     CASE w.period_type WHEN 'MONTHLY' THEN 1 WHEN 'QUARTERLY' THEN 3 WHEN 'HALF_YEARLY' THEN 6 ELSE 12 END AS months
   FROM package_subscription w
   LEFT JOIN LATERAL (SELECT max(ended_at) AS ended_at FROM package_subscription p
-                     WHERE p.sim_card_id = w.sim_card_id AND p.starts_at IS NOT NULL) before ON true
+                     WHERE p.sim_card_id = w.sim_card_id AND p.plan_kind = w.plan_kind
+                       AND p.starts_at IS NOT NULL) before ON true
   WHERE w.sim_card_id = ANY (:cards) AND w.status = 'WAITING'
-    AND NOT EXISTS (SELECT FROM package_subscription a WHERE a.sim_card_id = w.sim_card_id AND a.status = 'ACTIVE')
-  ORDER BY w.sim_card_id, w.id
+    AND NOT EXISTS (SELECT FROM package_subscription a WHERE a.sim_card_id = w.sim_card_id
+                      AND a.plan_kind = w.plan_kind AND a.status = 'ACTIVE')
+  ORDER BY w.sim_card_id, w.plan_kind, w.id
 )
 UPDATE package_subscription s SET status = 'ACTIVE', starts_at = next.begins, updated_at = now(),
   ends_at = (next.begins AT TIME ZONE next.time_zone + make_interval(months => next.months)) AT TIME ZONE next.time_zone
 FROM next WHERE s.id = next.id RETURNING s.sim_card_id
 """).bindparams(_CARDS)
-"""The first that waits on each card where nothing is in use, from where the last one ended; the cards."""
+"""The first of each kind that waits on a card where none of the kind is in use, from where the last one ended; the
+cards."""
 
 BIND = text("""
 UPDATE sim_card c SET package_id = s.data_package_id, updated_at = now() FROM package_subscription s
-WHERE s.sim_card_id = c.id AND s.status = 'ACTIVE' AND c.id = ANY (:cards)
+WHERE s.sim_card_id = c.id AND s.status = 'ACTIVE' AND s.plan_kind = 'DATA' AND c.id = ANY (:cards)
   AND c.package_id IS DISTINCT FROM s.data_package_id
 RETURNING c.id
 """).bindparams(_CARDS)
-"""The cards are bound to the package in use (S0-57); those that were bound to another."""
+"""The cards are bound to the package of data in use (S0-57); those that were bound to another."""
+
+UNBIND = text("""
+UPDATE sim_card c SET package_id = NULL, updated_at = now()
+WHERE c.id = ANY (:cards) AND NOT EXISTS (
+  SELECT FROM package_subscription o WHERE o.sim_card_id = c.id AND o.plan_kind = 'DATA'
+    AND o.status IN ('WAITING', 'ACTIVE'))
+  AND EXISTS (
+  SELECT FROM package_subscription w WHERE w.sim_card_id = c.id AND w.order_line_id = ANY (:lines)
+    AND w.data_package_id = c.package_id)
+RETURNING c.id
+""").bindparams(_CARDS, bindparam("lines", type_=ARRAY(BigInteger)))
+"""Cards that were left with nothing are bound to what was taken off them no longer."""
 
 
 async def queue(work: Unit, cards: Sequence[SimCard], lines: Collection[OrderLine], time_zone: str) -> None:
@@ -72,6 +87,7 @@ async def queue(work: Unit, cards: Sequence[SimCard], lines: Collection[OrderLin
             sim_card_id=line.sim_card_id,
             data_package_id=line.data_package_id,
             order_line_id=line.id,
+            plan_kind=line.plan_kind,
             data_volume_mb=line.data_volume_mb,
             period_type=line.period_type,
             time_zone=time_zone,
@@ -88,8 +104,14 @@ async def withdraw(work: Unit, cards: Sequence[SimCard], lines: Collection[int])
     PACKAGES_USED where the time or the volume of one is over.
     """
     now = datetime.now(UTC)
+    keys = [card.id for card in cards]
+    await advance(work.session, keys, now)
     found = list(
-        await work.session.scalars(select(PackageSubscription).where(PackageSubscription.order_line_id.in_(lines)))
+        await work.session.scalars(
+            select(PackageSubscription)
+            .where(PackageSubscription.order_line_id.in_(lines))
+            .execution_options(populate_existing=True)
+        )
     )
     used = sum(one.status not in OPEN for one in found)
     if used:
@@ -97,7 +119,8 @@ async def withdraw(work: Unit, cards: Sequence[SimCard], lines: Collection[int])
     for one in found:
         one.status, one.ended_at = SubscriptionStatus.WITHDRAWN, max(now, one.starts_at or now)
     await work.session.flush()
-    await advance(work.session, [card.id for card in cards], now)
+    await advance(work.session, keys, now)
+    await rebind(work.session, list(await work.session.scalars(UNBIND, {"cards": keys, "lines": list(lines)})))
 
 
 async def advance(session: AsyncSession, cards: Sequence[int], now: datetime) -> set[int]:

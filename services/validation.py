@@ -57,9 +57,13 @@ def phone(value: str | None, field: str) -> str | None:
     return found
 
 
+OF_THIS_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
+"""What stands among the time zones and is none that the database knows, or that means the same everywhere."""
+
+
 def time_zone(value: str | None, field: str) -> str | None:
     found = optional(value, field)
-    if found is not None and found not in available_timezones():
+    if found is not None and (found not in available_timezones() or found in OF_THIS_MACHINE):
         raise Refusal("INVALID_TIME_ZONE", field, value=found)
     return found
 

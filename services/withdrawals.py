@@ -14,7 +14,7 @@ from sqlalchemy import select
 from models.ledger import LedgerAccountKind, LedgerTransfer, TransferKind
 from models.tenancy import Agent, Tenant
 from models.withdrawals import Withdrawal, WithdrawalStatus
-from services import ledger, validation
+from services import commission, ledger, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.transitions import StateMachine
@@ -29,10 +29,12 @@ TRANSITIONS = StateMachine(
 INCOME, WITHHELD, RECEIPTS = LedgerAccountKind.INCOME, LedgerAccountKind.WITHHELD, LedgerAccountKind.RECEIPTS
 
 
-async def request(work: Work, amount: Decimal, *, payee: str, bank: str, bank_account: str) -> Withdrawal:
-    """The calling agent asks for some of its settled income, in its currency (S0-50).
+async def request(
+    work: Work, amount: Decimal, *, currency: str | None, payee: str, bank: str, bank_account: str
+) -> Withdrawal:
+    """The calling agent asks for some of its settled income, in its own currency or another that it earned (S0-50).
 
-    INSUFFICIENT_FUNDS where it is more than is settled and not asked for yet.
+    INSUFFICIENT_FUNDS where it is more than is settled, not asked for yet, and not taken back by refunds.
     """
     agent = await work.session.scalar(select(Agent).where(Agent.id == work.principal.tenant_id))
     if agent is None:
@@ -41,7 +43,7 @@ async def request(work: Work, amount: Decimal, *, payee: str, bank: str, bank_ac
         tenant_id=agent.id,
         tenant_path=agent.path,
         amount=validation.money(amount, "amount", positive=True),
-        currency=agent.currency,
+        currency=agent.currency if currency is None else validation.currency(currency, "currency"),
         payee=validation.text(payee, "payee"),
         bank=validation.text(bank, "bank"),
         bank_account=validation.bank_account(bank_account, "bankAccount"),
@@ -49,9 +51,18 @@ async def request(work: Work, amount: Decimal, *, payee: str, bank: str, bank_ac
     )
     work.session.add(asked)
     await work.session.flush()
+    if asked.amount > await _free(work, agent, asked.currency):
+        raise Refusal("INSUFFICIENT_FUNDS", "amount")
     asked.hold_transfer_id = (await _move(work, asked, agent, "held", INCOME, WITHHELD)).id
     await work.session.flush()
     return asked
+
+
+async def _free(work: Work, agent: Agent, currency: str) -> Decimal:
+    """What an agent may ask for: its settled income, held until the end of the transaction, less what it owes."""
+    income = await ledger.account_of(work, agent, INCOME, currency)
+    await work.session.refresh(income, with_for_update=True)
+    return income.balance - await commission.owed(work, agent, currency)
 
 
 async def cancel(work: Work, key: int) -> Withdrawal:
@@ -78,7 +89,7 @@ async def reject(work: Work, key: int, reason: str) -> Withdrawal:
 async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdrawal:
     """The money has left by bank transfer: of what day, and by which reference. IN_FUTURE for a day to come."""
     asked = await _held(work, key)
-    if paid_on > datetime.now(ZoneInfo((await _agent(work, asked)).time_zone)).date():
+    if paid_on > datetime.now(ZoneInfo((await ledger.platform(work)).time_zone)).date():
         raise Refusal("IN_FUTURE", "paidOn")
     reference = validation.text(reference, "reference")
     return await _close(work, asked, "PAY", RECEIPTS, paid_on=paid_on, reference=reference)

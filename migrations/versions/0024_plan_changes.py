@@ -33,7 +33,7 @@ TABLES = [
         CONSTRAINT fk_sim_plan_change_from_package_id FOREIGN KEY(from_package_id) REFERENCES data_package (id),
         CONSTRAINT fk_sim_plan_change_to_package_id FOREIGN KEY(to_package_id) REFERENCES data_package (id),
         CONSTRAINT ck_sim_plan_change_planchangestatus CHECK (status IN ('PENDING', 'APPLIED', 'CANCELLED', 'FAILED')),
-        CONSTRAINT ck_sim_plan_change_planchangefailure CHECK (failure IN ('CARD_TERMINATED', 'PREPAID_PACKAGE')),
+        CONSTRAINT ck_sim_plan_change_planchangefailure CHECK (failure IN ('CARD_TERMINATED', 'PACKAGE_DISABLED', 'PREPAID_PACKAGE')),
         CONSTRAINT fk_sim_plan_change_requested_by_id FOREIGN KEY(requested_by_id) REFERENCES staff_account (id)
     )
     """,

@@ -8,6 +8,15 @@ branch_labels = None
 depends_on = None
 
 PACKAGES = [
+    "ALTER TABLE order_line ADD COLUMN plan_kind VARCHAR(40) NOT NULL DEFAULT 'DATA'",
+    "ALTER TABLE order_line ALTER COLUMN plan_kind DROP DEFAULT",
+    "ALTER TABLE order_line ADD CONSTRAINT ck_order_line_plankind CHECK (plan_kind IN ('DATA', 'SMS', 'VOICE'))",
+    "ALTER TABLE order_line ADD COLUMN sms_count BIGINT, ADD COLUMN voice_minutes BIGINT",
+    "ALTER TABLE package_subscription ADD COLUMN plan_kind VARCHAR(40) NOT NULL DEFAULT 'DATA'",
+    "ALTER TABLE package_subscription ALTER COLUMN plan_kind DROP DEFAULT",
+    "ALTER TABLE package_subscription ADD CONSTRAINT ck_package_subscription_plankind CHECK (plan_kind IN ('DATA', 'SMS', 'VOICE'))",
+    "DROP INDEX uq_package_subscription_active",
+    "CREATE UNIQUE INDEX uq_package_subscription_active ON package_subscription (sim_card_id, plan_kind) WHERE status = 'ACTIVE'",
     "ALTER TABLE data_package ADD COLUMN plan_kind VARCHAR(40) DEFAULT 'DATA' NOT NULL",
     'ALTER TABLE data_package ADD COLUMN sms_count BIGINT',
     'ALTER TABLE data_package ADD COLUMN voice_minutes BIGINT',

@@ -220,7 +220,8 @@ async def _begin(database: Database, purpose: str, task_id: int) -> tuple[Task, 
         task = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
         if task is None or task.status in ENDED:
             return None
-        task.done = task.failed = 0
+        if task.kind not in IN_PARTS:
+            task.done = task.failed = 0
         now = datetime.now(UTC)
         if task.cancel_requested_at is not None:
             # it was called off while the worker that ran it died

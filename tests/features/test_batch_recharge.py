@@ -115,6 +115,27 @@ async def test_what_changes_before_its_turn_is_told(world: World) -> None:
 
 
 @pytest.mark.feature("S2-16")
+async def test_nobody_pays_another_price_than_that_of_the_start(world: World) -> None:
+    await funded(world, "coast")
+    id = (await started(world, world.card_ids("coast")[:2]))["task"]["id"]
+    await world.sql("UPDATE data_package SET sale_price = 99 WHERE code = 'CM-M-1G'")
+    found = await done(world, id)
+    assert [one["code"] for one in found["refusals"]["nodes"]] == ["PRICE_CHANGED"] * 2
+    assert (await balances(world))["coast", "PREPAYMENT"] == 1000
+
+
+@pytest.mark.feature("S2-16")
+async def test_a_batch_ends_with_the_standing_of_who_started_it(world: World) -> None:
+    await funded(world, "coast")
+    id = (await started(world, world.card_ids("coast")[:2]))["task"]["id"]
+    await world.sql("UPDATE staff_account SET status = 'DISABLED' WHERE login = 'coast'")
+    await recharge.recharge(world.client.application.runtime.database, key(id))
+    rows = await world.sql("SELECT status FROM task WHERE id = $1", key(id))
+    assert [row["status"] for row in rows] == ["CANCELLED"]
+    assert await world.sql("SELECT id FROM sales_order") == []
+
+
+@pytest.mark.feature("S2-16")
 async def test_batches_that_are_refused(world: World) -> None:
     for more, code, field in (
         ({"package": encode_id("pkg", 10**9)}, "NOT_FOUND", "package"),

@@ -333,6 +333,33 @@ async def test_who_may_not_pay_an_order(world: World) -> None:
     assert [row["status"] for row in after[0]] == ["AWAITING_PAYMENT"]
 
 
+@pytest.mark.feature("S0-28", "S2-15")
+async def test_a_card_that_has_left_is_not_paid_for(world: World) -> None:
+    """Between order and payment it went to another branch, whose packages are none of the buyer's business."""
+    await funded(world, "coast")
+    order = (await ordered(world, "coast"))["order"]["id"]
+    south, card = world.tenants["south"], world.cards["coast"][1]
+    await world.sql("UPDATE sim_card SET tenant_id = $1, tenant_path = $2 WHERE id = $3", south.id, south.path, card.id)
+    before = await everything(world)
+    assert said(await step(world, "coast", PAY, order)) == [("CARDS_NOT_FOUND", "cards")]
+    assert await everything(world) == before
+
+
+@pytest.mark.feature("S1-30", "S0-48")
+async def test_the_buyers_log_tells_nothing_of_what_others_earn(world: World) -> None:
+    """Not even how many rows the system wrote for others; the platform's staff see all of them."""
+    await rates(world, "30", "20", "10")
+    await funded(world, "coast")
+    await bought(world, "coast")
+    log = """{ operationRecords(filter: {mutation: {eq: "payOrder"}}) { nodes { changes { type rows } } } }"""
+    (own,) = (await world.data("coast", log))["operationRecords"]["nodes"]
+    told = {change["type"] for change in own["changes"]}
+    assert "PackageOrder" in told
+    transfers = await world.sql("SELECT DISTINCT id FROM ledger_transfer WHERE kind IN ('ORDER', 'COMMISSION')")
+    shown = {change["type"] for change in own["changes"] if change["rows"] is not None}
+    assert (len(transfers), shown & {"CommissionEntry", "LedgerEntry"}) == (4, set())
+
+
 @pytest.mark.feature("S0-48")
 async def test_a_payment_takes_the_same_statements_for_one_card_as_for_many(
     world: World, monkeypatch: pytest.MonkeyPatch
@@ -508,6 +535,42 @@ async def test_a_refund_makes_room_for_the_next_package_and_none_is_given_back_t
     before = await everything(world)
     assert said(await step(world, "finance", REFUND, second, reason="late")) == [("PACKAGES_USED", "id")]
     assert await everything(world) == before
+
+
+@pytest.mark.feature("S2-18", "S0-57")
+async def test_after_a_refund_a_card_is_not_bound_to_what_was_taken_off_it(world: World) -> None:
+    await funded(world, "coast")
+    card = world.card_ids("coast")[0]
+    order = await bought(world, "coast", [card], "CM-M-30M")
+    assert said(await step(world, "finance", REFUND, order, reason="complaint")) == []
+    bound = "query($id: ID!) { simCard(id: $id) { package { code } packageBindings { nodes { unboundAt } } } }"
+    found = (await world.data("coast", bound, {"id": card}))["simCard"]
+    assert found["package"] is None
+    assert all(binding["unboundAt"] for binding in found["packageBindings"]["nodes"])
+
+
+@pytest.mark.feature("S2-18")
+async def test_what_is_over_is_not_refunded_even_where_nobody_has_noticed(world: World) -> None:
+    await funded(world, "coast")
+    order = await bought(world, "coast", world.card_ids("coast")[:1])
+    await world.sql("UPDATE package_subscription SET starts_at = '2026-01-01', ends_at = '2026-02-01'")
+    assert said(await step(world, "finance", REFUND, order, reason="late")) == [("PACKAGES_USED", "id")]
+
+
+@pytest.mark.feature("S2-05", "S2-15")
+async def test_packages_of_different_kinds_do_not_wait_for_each_other(world: World) -> None:
+    await funded(world, "coast")
+    card = world.card_ids("coast")[0]
+    await bought(world, "coast", [card])
+    await world.sql(
+        "UPDATE data_package SET plan_kind = 'SMS', data_volume_mb = 0, sms_count = 100 WHERE code = 'CM-M-30M'"
+    )
+    for _ in range(2):
+        await bought(world, "coast", [card], "CM-M-30M")
+    found = [(one["package"]["code"], one["status"]) for one in await queue(world, card)]
+    assert sorted(found) == [("CM-M-1G", "ACTIVE"), ("CM-M-30M", "ACTIVE"), ("CM-M-30M", "WAITING")]
+    plan = "query($id: ID!) { simCard(id: $id) { package { code } } }"
+    assert (await world.data("coast", plan, {"id": card}))["simCard"]["package"] == {"code": "CM-M-1G"}
 
 
 @pytest.mark.feature("S2-15")

@@ -145,6 +145,15 @@ async def test_a_change_that_cannot_be_applied_says_why(world: World) -> None:
     ]
 
 
+@pytest.mark.feature("S0-16")
+async def test_a_disabled_package_does_not_come_into_force(world: World) -> None:
+    await asked(world, world.card_ids("coast")[1:2])
+    await world.sql("UPDATE data_package SET status = 'DISABLED' WHERE code = 'CM-M-30M'")
+    assert await applied(world, first_of_next_month()) == 1
+    (node,) = (await world.data("coast", HISTORY, {"filter": {}}))["simPlanChanges"]["nodes"]
+    assert (node["status"], node["failure"]) == ("FAILED", "PACKAGE_DISABLED")
+
+
 @pytest.mark.feature("S0-17")
 async def test_the_history_is_read_by_card_customer_and_period_and_by_nobody_else(world: World) -> None:
     coast, north = world.card_ids("coast")[1], world.card_ids("north")[1]

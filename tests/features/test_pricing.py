@@ -239,6 +239,11 @@ async def test_a_rate_ahead_comes_into_force_on_its_day(world: World) -> None:
 @pytest.mark.feature("S2-11", "S2-12")
 def test_a_price_is_what_exact_arithmetic_says() -> None:
     """Against the sum written out, rounded once, for random parts, rates and markups."""
+    huge = pricing.Part(1, "", 10**6, Decimal(10) ** 10, "USD", "CNY", Decimal(10) ** 8)
+    for nothing in ([], [huge]):
+        with pytest.raises(pricing.Refusal) as refused:
+            pricing.price_of(nothing, pricing.MarkupType.FIXED, pricing.MarkupSign.PLUS, Decimal(5))
+        assert refused.value.code == "INVALID"
     chance = random.Random(13)
     for _ in range(500):
         parts = [
@@ -292,7 +297,6 @@ async def test_a_package_holds_data_messages_or_minutes(world: World) -> None:
         assert said(refused["createDataPackage"]) == [(code, field)], more
     # an SMS plan is bought and lasts its month; nobody meters it
     await world.sql("UPDATE data_package SET sale_price = 0.5 WHERE code = 'S-1'")
-    world.packages["S-1"] = world.packages["CM-M-1G"]
     rows = await world.sql("SELECT id FROM data_package WHERE code = 'S-1'")
     await funded(world, "coast")
     card = world.card_ids("coast")[0]
@@ -300,6 +304,16 @@ async def test_a_package_holds_data_messages_or_minutes(world: World) -> None:
     assert said(await step(world, "coast", PAY, order["id"])) == []
     state = await world.sql("SELECT status, data_volume_mb FROM package_subscription")
     assert [tuple(row) for row in state] == [("ACTIVE", 0)]
+
+
+@pytest.mark.feature("S2-08", "S2-20")
+async def test_a_buyer_is_not_told_why_a_package_has_no_price(world: World) -> None:
+    await rate(world, "USD", "CNY", "7")
+    await composed(world, (await product(world, "B", "1", "USD"), 1))
+    await world.sql("UPDATE exchange_rate SET to_currency = 'EUR'")
+    refused = await ordered(world, "north")
+    assert said(refused) == [("PACKAGE_NOT_PRICED", "package")]
+    assert "USD" not in str(refused)
 
 
 @pytest.mark.feature("S2-08")

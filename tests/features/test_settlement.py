@@ -143,8 +143,13 @@ async def test_an_entry_that_came_too_late_goes_with_the_next_month(world: World
     await earned_at(world, "2026-04-26T10:00:00+00:00", orders[2])
     assert await settled(world, datetime(2026, 2, 2, tzinfo=UTC)) == 1
     await earned_at(world, "2026-01-06T10:00:00+00:00", orders[1])
-    assert await settled(world) == 1
-    assert [row[1:3] for row in await of(world, "north")] == [("2026-01-01", "10.2400"), ("2026-04-01", "20.4800")]
+    assert await settled(world, datetime(2026, 2, 20, tzinfo=UTC)) == 0, "the next month is not over"
+    assert await settled(world) == 2
+    assert [row[1:3] for row in await of(world, "north")] == [
+        ("2026-01-01", "10.2400"),
+        ("2026-02-01", "10.2400"),
+        ("2026-04-01", "10.2400"),
+    ]
 
 
 @pytest.mark.feature("S0-49", "S2-18")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services import settlement
-from tests.support.commerce import balances, bought, funded, rates, said, step
+from tests.support.commerce import REFUND, balances, bought, funded, rates, said, step
 from tests.support.world import World
 
 FIELDS = """id amount currency status payee bank bankAccount reason paidOn reference agent { name }
@@ -188,3 +188,39 @@ async def test_who_sees_and_decides_a_withdrawal(world: World) -> None:
     assert await world.codes("acme", REQUEST, {"input": {"amount": "1", **BANK, "idempotencyKey": "x"}}) == [
         "FORBIDDEN"
     ]
+
+
+@pytest.mark.feature("S0-50", "S2-18")
+async def test_what_a_refund_took_back_is_not_paid_out(world: World) -> None:
+    """Not even where what is pending would make up for it later."""
+    await rates(world, "50", "0", "0")
+    await funded(world, "north")
+    card = world.card_ids("north")[:1]
+    orders = [await bought(world, "north", card) for _ in range(2)]
+    await world.sql("UPDATE commission_entry SET created_at = '2026-03-05T10:00:00+00:00'")
+    await settlement.settle_due(world.client.application.runtime.database, datetime(2026, 5, 1, tzinfo=UTC))
+    await bought(world, "north", card)
+    assert said(await step(world, "finance", REFUND, orders[0], reason="complaint")) == []
+    shown = "query($id: ID!) { tenant(id: $id) { ... on Agent { withdrawableIncome } } }"
+    assert (await world.data("north", shown, {"id": world.id("north")}))["tenant"] == {"withdrawableIncome": "10.2400"}
+    assert said(await asked(world, "10.2401")) == [("INSUFFICIENT_FUNDS", "amount")]
+    assert said(await asked(world, "10.24")) == []
+    assert said(await asked(world, "0.0001")) == [("INSUFFICIENT_FUNDS", "amount")]
+
+
+@pytest.mark.feature("S0-50")
+async def test_income_of_another_currency_is_asked_for_by_its_name(world: World) -> None:
+    await world.sql("UPDATE data_package SET currency = 'HKD' WHERE code = 'CM-M-1G'")
+    await world.sql(
+        "INSERT INTO ledger_account (tenant_id, tenant_path, kind, currency, floor) "
+        "SELECT id, path, 'PREPAYMENT', 'HKD', -1000 FROM tenant WHERE id = $1",
+        world.tenants["north"].id,
+    )
+    await rates(world, "50", "0", "0")
+    await bought(world, "north", world.card_ids("north")[:1])
+    await world.sql("UPDATE commission_entry SET created_at = '2026-03-05T10:00:00+00:00'")
+    await settlement.settle_due(world.client.application.runtime.database, datetime(2026, 5, 1, tzinfo=UTC))
+    assert said(await asked(world, "5")) == [("INSUFFICIENT_FUNDS", "amount")]
+    assert said(await asked(world, "5", currency="hkd")) == [("INVALID", "currency")]
+    made = await asked(world, "5", currency="HKD")
+    assert (made["errors"], made["withdrawal"]["currency"]) == ([], "HKD")

@@ -137,6 +137,22 @@ def held(row: Mapping[str, Any], store: Store, *kinds: str) -> str:
     return str(sum(mine, Decimal("0.0000")))
 
 
+def owed(row: Mapping[str, Any], store: Store) -> Decimal:
+    taken = [
+        entry["amount"]
+        for entry in store.by_key["commission_entry"].values()
+        if (entry["tenant_id"], entry["currency"]) == (row["id"], row["currency"])
+        and entry["status"] == "REVERSED"
+        and entry["settlement_id"] is not None
+    ]
+    made_up = [
+        one["deducted"]
+        for one in store.by_key["commission_settlement"].values()
+        if (one["tenant_id"], one["currency"]) == (row["id"], row["currency"])
+    ]
+    return sum(taken, Decimal("0.0000")) - sum(made_up, Decimal("0.0000"))
+
+
 LIVE = {
     ("MenuItem", "variant"): page_variant,
     ("ScheduledJob", "arguments"): job_arguments,
@@ -161,7 +177,7 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("LedgerAccount", "available"): lambda row, _: None if row["floor"] is None else str(row["balance"] - row["floor"]),
     ("Agent", "totalIncome"): earned,
     ("Agent", "incomeBalance"): lambda row, store: held(row, store, "COMMISSION", "INCOME", "WITHHELD"),
-    ("Agent", "withdrawableIncome"): lambda row, store: held(row, store, "INCOME"),
+    ("Agent", "withdrawableIncome"): lambda row, store: str(Decimal(held(row, store, "INCOME")) - owed(row, store)),
     ("Enterprise", "creditLimit"): lambda row, store: prepaid(row, store, lambda account: -account["floor"]),
     ("Enterprise", "availableAmount"): lambda row, store: prepaid(
         row, store, lambda account: account["balance"] - account["floor"]
