@@ -351,7 +351,7 @@ async def test_the_buyers_log_tells_nothing_of_what_others_earn(world: World) ->
     await rates(world, "30", "20", "10")
     await funded(world, "coast")
     await bought(world, "coast")
-    log = """{ operationRecords(filter: {mutation: {eq: "payOrder"}}) { nodes { changes { type rows } } } }"""
+    log = """{ operationRecords(filter: {mutation: {eq: "pay_order"}}) { nodes { changes { type rows } } } }"""
     (own,) = (await world.data("coast", log))["operationRecords"]["nodes"]
     told = {change["type"] for change in own["changes"]}
     assert "PackageOrder" in told

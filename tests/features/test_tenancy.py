@@ -140,6 +140,7 @@ async def test_nobody_else_takes_on_enterprises(world: World) -> None:
         ({"profile": {"name": "Harbour", "email": "nobody"}}, ("INVALID_EMAIL", "profile.email")),
         ({"profile": {"name": "Harbour", "phone": "ring me"}}, ("INVALID_PHONE", "profile.phone")),
         ({"profile": {"name": "Harbour", "timeZone": "Moon/Sea"}}, ("INVALID_TIME_ZONE", "profile.timeZone")),
+        ({"profile": {"name": "Harbour", "timeZone": "localtime"}}, ("INVALID_TIME_ZONE", "profile.timeZone")),
         ({"landline": "none"}, ("INVALID_PHONE", "landline")),
         ({"account": account("harbour", "short1")}, ("WEAK_PASSWORD", "password")),
         ({"account": account("harbour", "onlyletters")}, ("WEAK_PASSWORD", "password")),
