@@ -163,23 +163,36 @@ async def install_template(session: AsyncSession, platform: Tenant, key: str, sh
     session.add(template)
     await session.flush()
     made: dict[str, MenuItem] = {}
-    for number, item in enumerate(shipped["menus"], start=1):
-        parent = made[item["parent"]].id if "parent" in item else None
-        menu = MenuItem(
-            **owner,
-            template_id=template.id,
-            parent_id=parent,
-            kind=MenuKind[item["kind"]],
-            key=item["key"],
-            name=item["name"],
-            position=number,
-            path=item.get("path"),
-            component=item.get("component"),
-            icon=item.get("icon"),
-            module=item.get("module"),
-            variants={TenantKind[kind].name: variant for kind, variant in item.get("variants", {}).items()},
-        )
-        session.add(menu)
+    waiting = list(enumerate(shipped["menus"], start=1))
+    while waiting:
+        # level by level, so that a template takes as many statements as it is deep
+        here = [(number, item) for number, item in waiting if "parent" not in item or item["parent"] in made]
+        waiting = [one for one in waiting if one not in here]
+        level = [
+            MenuItem(
+                **owner,
+                template_id=template.id,
+                parent_id=made[item["parent"]].id if "parent" in item else None,
+                kind=MenuKind[item["kind"]],
+                key=item["key"],
+                name=item["name"],
+                position=number,
+                path=item.get("path"),
+                component=item.get("component"),
+                icon=item.get("icon"),
+                module=item.get("module"),
+                variants={TenantKind[kind].name: variant for kind, variant in item.get("variants", {}).items()},
+            )
+            for number, item in here
+        ]
+        if not level:
+            raise ValueError(f"menus without a parent: {[item['key'] for _, item in waiting]}")
+        session.add_all(level)
         await session.flush()
-        made[menu.key] = menu
-        session.add_all(MenuPermission(**owner, menu_id=menu.id, coordinate=needed) for needed in item.get("needs", ()))
+        made |= {menu.key: menu for menu in level}
+    session.add_all(
+        MenuPermission(**owner, menu_id=made[item["key"]].id, coordinate=needed)
+        for item in shipped["menus"]
+        for needed in item.get("needs", ())
+    )
+    await session.flush()
