@@ -81,7 +81,7 @@ class Chain:
             opened, refresh = open_session(runtime, account, runtime.doors["agent"], Origin(), now)
             session.add(opened)
         tokens = tokens_of(runtime, opened, refresh, now)
-        self.world.client._tokens["agent", login] = tokens.access_token
+        self.world.client.keep_token("agent", login, tokens.access_token)
 
     async def reads(self, login: str) -> Read:
         """Every row of the beginning that an account can read, with the fields that it can read of it."""

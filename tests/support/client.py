@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
 from services import email_codes, exports
+from services.identity import ACCESS_MINUTES
 from services.jobs.running import (
     carry_out,
 )
@@ -35,6 +37,8 @@ from services.recharge import recharge
 from services.sim.entering import enter
 from tasks.outbox import CONSUMERS
 
+TOKEN_SECONDS = 60 * (ACCESS_MINUTES - 5)
+
 
 class Client:
     def __init__(self, application: Application, app: ASGIApp) -> None:
@@ -43,7 +47,7 @@ class Client:
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app, client=("127.0.0.9", 1)), base_url="http://trellis.test", timeout=60
         )
-        self._tokens: dict[tuple[str, str], str] = {}
+        self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
         self.way_out = Post(application.runtime.keys, {NotificationChannel.EMAIL: Mail(MailSettings(host=""))})
 
     async def post(
@@ -75,11 +79,15 @@ class Client:
         return payload
 
     async def token(self, door: str, account: str, password: str) -> str:
-        """The access token of an account, logged in once."""
-        if (door, account) not in self._tokens:
-            session = (await self.log_in(door, account, password))["session"]
-            self._tokens[door, account] = session["accessToken"]
-        return self._tokens[door, account]
+        """The access token of an account, logged in once, and again before it expires: worlds may be shared for long."""
+        token, until = self._tokens.get((door, account), ("", 0.0))
+        if time.monotonic() > until:
+            token = (await self.log_in(door, account, password))["session"]["accessToken"]
+            self.keep_token(door, account, token)
+        return token
+
+    def keep_token(self, door: str, account: str, token: str) -> None:
+        self._tokens[door, account] = token, time.monotonic() + TOKEN_SECONDS
 
     async def upload(self, door: str, query: str, file: Path | tuple[str, bytes], token: str) -> httpx.Response:
         """A mutation with one file, ``$file``, as the GraphQL multipart request has it."""
