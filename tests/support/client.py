@@ -79,7 +79,7 @@ class Client:
         return payload
 
     async def token(self, door: str, account: str, password: str) -> str:
-        """The access token of an account, logged in once, and again before it expires: worlds may be shared for long."""
+        """The access token of an account, logged in once, and again before it expires: a world may live for long."""
         token, until = self._tokens.get((door, account), ("", 0.0))
         if time.monotonic() > until:
             token = (await self.log_in(door, account, password))["session"]["accessToken"]
