@@ -36,7 +36,9 @@ VALUES (1, 1, '.0001.', 'P-1', 'Plan 1', 'CMCC', 'MONTHLY', 1024, 10, 20, 'CNY',
 INSERT INTO commission_rate (tenant_id, tenant_path, data_package_id, percent, creator_id)
 SELECT id, path, 1, 40 - 10 * level, parent_id FROM tenant WHERE kind = 'AGENT';
 INSERT INTO ledger_account (tenant_id, tenant_path, kind, currency, floor)
-SELECT id, path, 'PREPAYMENT', 'CNY', -1e12 FROM tenant WHERE kind = 'AGENT';
+SELECT id, path, 'PREPAYMENT', 'CNY', -1e12 FROM tenant WHERE kind = 'AGENT'
+UNION ALL SELECT id, path, 'COMMISSION', 'CNY', NULL FROM tenant WHERE kind = 'AGENT'
+UNION ALL SELECT id, path, 'SALES', 'CNY', NULL FROM tenant WHERE kind = 'PLATFORM';
 INSERT INTO sim_card (tenant_id, tenant_path, iccid, carrier, sim_type, entry_mode, status, supplier_id)
 SELECT id, path, '8986009' || lpad((id * 10 + n)::text, 12, '0') || '0', 'CMCC', 'M2M', 'IMPORT', 'ACTIVE', 1
 FROM tenant, generate_series(1, 5) n WHERE kind = 'AGENT' AND level = 3;
@@ -48,11 +50,12 @@ INSERT INTO sales_order (kind, tenant_id, tenant_path, status, amount, currency,
 SELECT 'PACKAGE', tenant_id, tenant_path, 'PAID', 20, 'CNY', 'bench', now(), now(), true, 'SHARED'
 FROM sim_card WHERE id = (SELECT min(id) FROM sim_card);
 ALTER TABLE order_line DROP CONSTRAINT uq_order_line_order_id_sim_card_id;
+CREATE INDEX ON order_line (order_id, sim_card_id);
 """
 LINES = """
-INSERT INTO order_line (order_id, sim_card_id, data_package_id, name, period_type, data_volume_mb, price,
+INSERT INTO order_line (order_id, sim_card_id, data_package_id, name, period_type, plan_kind, data_volume_mb, price,
                         tenant_id, tenant_path)
-SELECT (SELECT max(id) FROM sales_order), (SELECT min(id) FROM sim_card), 1, 'Plan 1', 'MONTHLY', 1024, 20,
+SELECT (SELECT max(id) FROM sales_order), (SELECT min(id) FROM sim_card), 1, 'Plan 1', 'MONTHLY', 'DATA', 1024, 20,
        (SELECT tenant_id FROM sales_order LIMIT 1), (SELECT tenant_path FROM sales_order LIMIT 1)
 FROM generate_series(1, $1::int)
 """
@@ -84,14 +87,14 @@ WITH o AS (
   SELECT 'PACKAGE', tenant_id, tenant_path, 'PAID', 20, 'CNY', 'bench', now(), now(), true, 'SHARED'
   FROM sim_card WHERE id = $1 RETURNING id, tenant_id, tenant_path
 ), l AS (
-  INSERT INTO order_line (order_id, sim_card_id, data_package_id, name, period_type, data_volume_mb, price,
+  INSERT INTO order_line (order_id, sim_card_id, data_package_id, name, period_type, plan_kind, data_volume_mb, price,
                           tenant_id, tenant_path)
-  SELECT id, $1, 1, 'Plan 1', 'MONTHLY', 1024, 20, tenant_id, tenant_path FROM o
+  SELECT id, $1, 1, 'Plan 1', 'MONTHLY', 'DATA', 1024, 20, tenant_id, tenant_path FROM o
   RETURNING id, order_id, tenant_id, tenant_path
 ), s AS (
-  INSERT INTO package_subscription (sim_card_id, data_package_id, order_line_id, status, data_volume_mb, period_type,
-                                    time_zone, tenant_id, tenant_path)
-  SELECT $1, 1, id, 'WAITING', 1024, 'MONTHLY', 'UTC', tenant_id, tenant_path FROM l
+  INSERT INTO package_subscription (sim_card_id, data_package_id, order_line_id, status, plan_kind, data_volume_mb,
+                                    period_type, time_zone, tenant_id, tenant_path)
+  SELECT $1, 1, id, 'WAITING', 'DATA', 1024, 'MONTHLY', 'UTC', tenant_id, tenant_path FROM l
 ), a AS (
   SELECT t.id, t.path, t.level FROM tenant_closure c JOIN tenant t ON t.id = c.ancestor_id, o
   WHERE c.tenant_id = o.tenant_id AND t.kind = 'AGENT'

@@ -54,6 +54,7 @@ class CommissionEntry(AppendOnly, TenantOwned, Base):
         CheckConstraint("status <> 'CREDITED' OR settlement_id IS NOT NULL", name="credited_by_settlement"),
         Index("ix_commission_entry_order_id", "order_id"),
         Index("ix_commission_entry_tenant_id_created_at", "tenant_id", "created_at"),
+        Index("ix_commission_entry_reversed", "tenant_id", "currency", postgresql_where=text("status = 'REVERSED'")),
         Index(
             "ix_commission_entry_pending",
             "created_at",

@@ -111,6 +111,7 @@ ENTRIES = [
     "ALTER TABLE commission_entry ADD CONSTRAINT ck_commission_entry_credited_by_settlement CHECK (status <> 'CREDITED' OR settlement_id IS NOT NULL)",
     "CREATE INDEX ix_commission_entry_settlement_id ON commission_entry (settlement_id)",
     "CREATE INDEX ix_commission_entry_pending ON commission_entry (created_at, tenant_id) WHERE status = 'PENDING'",
+    "CREATE INDEX ix_commission_entry_reversed ON commission_entry (tenant_id, currency) WHERE status = 'REVERSED'",
     'GRANT UPDATE (status, settlement_id, reversed_at) ON commission_entry TO trellis_app',
 ]
 
