@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, event, insert, or_, text
@@ -60,11 +61,19 @@ def _narrow(state: ORMExecuteState) -> None:
     _narrow_staff(state)
     if principal.path == ROOT_PATH:
         return
-    path, end, ancestors, person = principal.path, principal.path_end, list(principal.ancestors), principal.end_user_id
+    person = principal.end_user_id
+    state.statement = state.statement.options(*_criteria(principal.path, principal.ancestors, person, state.is_select))
+
+
+@lru_cache(maxsize=64)
+def _criteria(path: str, ancestors: tuple[str, ...], person: int | None, reads: bool) -> tuple[Any, ...]:
+    """What narrows a statement to the rows of a place in the tree: built once for the callers of a place, since it
+    names every model that has an owner."""
+    end = path.rstrip(".") + "/" if path else ""
 
     def owned(model: Any) -> Any:
         inside = and_(model.tenant_path >= path, model.tenant_path < end) if path else model.tenant_path == ""
-        if issubclass(model, Published) and state.is_select:
+        if issubclass(model, Published) and reads:
             inside = or_(inside, model.tenant_path.in_(ancestors))
         if issubclass(model, Personal) and person is not None:
             inside = or_(inside, model.end_user_id == person)
@@ -75,7 +84,7 @@ def _narrow(state: ORMExecuteState) -> None:
     def tenants(model: Any) -> Any:
         return and_(model.path >= path, model.path < end) if path else model.path == ""
 
-    state.statement = state.statement.options(
+    return (
         *(
             with_loader_criteria(mapper.class_, owned(mapper.class_), include_aliases=True)
             for mapper in Tenant.registry.mappers
