@@ -39,7 +39,8 @@ PRODUCT_CONSTRAINTS = "uq_billing_product_tenant_id_code"
 
 PARTS = text("""
 SELECT p.id AS package, c.billing_product_id AS product, b.name, c.quantity, b.cost, b.currency,
-  p.currency AS package_currency, CASE WHEN b.currency = p.currency THEN 1 ELSE r.rate END AS rate
+  p.currency AS package_currency, CASE WHEN b.currency = p.currency THEN 1 ELSE r.rate END AS rate,
+  b.kind = 'DIRECT_CHANNEL' AS channel
 FROM data_package p
 JOIN package_component c ON c.data_package_id = p.id
 JOIN billing_product b ON b.id = c.billing_product_id
@@ -64,6 +65,8 @@ class Part:
     package_currency: str
     rate: Decimal | None
     """How much of the package's currency one of the product's is worth; None where nobody has said."""
+    channel: bool = False
+    """Whether it is to be bought through an upstream's channel."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, m
 async def quote(work: Unit, package: DataPackage) -> Quote:
     """What one package costs a buyer now, and what it is composed of, which only the system may know.
 
-    PACKAGE_NOT_PRICED where its price cannot be worked out.
+    PACKAGE_NOT_PRICED where its price cannot be worked out, CHANNEL_CLOSED where a part of it is to be bought through
+    an upstream's channel, to which no order goes yet.
     """
     async with work.as_the_system("quote of a package"):
         # held, so that price and parts are of one moment
@@ -108,6 +112,9 @@ async def quote(work: Unit, package: DataPackage) -> Quote:
         if package.pricing is Pricing.FIXED:
             return Quote(package.sale_price)
         parts = (await _parts(work.session, [package.id], datetime.now(UTC)))[package.id]
+        if any(part.channel for part in parts):
+            # nothing is sold that nobody delivers: no upstream is asked for it yet
+            raise Refusal("CHANNEL_CLOSED", "package")
         try:
             return Quote(_priced(package, parts), parts)
         except Refusal:

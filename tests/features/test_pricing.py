@@ -306,6 +306,16 @@ async def test_a_package_holds_data_messages_or_minutes(world: World) -> None:
     assert [tuple(row) for row in state] == [("ACTIVE", 0)]
 
 
+@pytest.mark.feature("S2-07")
+async def test_what_no_upstream_delivers_yet_is_priced_and_not_sold(world: World) -> None:
+    supplier = encode_id("sup", next(iter(world.suppliers.values())).id)
+    channel = {"kind": "DIRECT_CHANNEL", "supplier": supplier, "upstreamArticle": "SKU-9"}
+    made = await composed(world, (await product(world, "DC", "5", **channel), 2), markup="1")
+    assert made["dataPackage"]["salePrice"] == "11.0000"
+    assert said(await ordered(world, "north")) == [("CHANNEL_CLOSED", "package")]
+    assert await world.sql("SELECT id FROM sales_order") == []
+
+
 @pytest.mark.feature("S2-08", "S2-20")
 async def test_a_buyer_is_not_told_why_a_package_has_no_price(world: World) -> None:
     await rate(world, "USD", "CNY", "7")
