@@ -25,6 +25,8 @@ class LedgerAccountKind(enum.Enum):
     """What a customer has paid in advance; below zero, what it owes on its credit line."""
     RECEIPTS = "RECEIPTS"
     """The platform's own: what came in from outside stands here with a minus, as the other half of each top-up."""
+    REFUNDS_DUE = "REFUNDS_DUE"
+    """The platform's own: what came in through payment channels and is on its way back to who paid it."""
     SALES = "SALES"
     """The platform's own: what was sold, less the commission on it."""
     COMMISSION = "COMMISSION"
@@ -37,7 +39,7 @@ class LedgerAccountKind(enum.Enum):
 
 FLOORLESS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION})
 """Accounts that fall as far as they have to: no refusal may stand in the way of what has happened."""
-PLATFORMS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES})
+PLATFORMS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.REFUNDS_DUE, LedgerAccountKind.SALES})
 """Accounts of the platform alone."""
 
 

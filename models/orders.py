@@ -9,9 +9,9 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
+from models.base import AppendOnly, Base, Personal, TenantOwned, Timestamped, impersonal, personal, stored_enum
 from models.catalog import DataPackage, PackagePeriod, PlanKind
-from models.identity import StaffAccount
+from models.identity import EndUser, StaffAccount
 from models.ledger import LedgerTransfer
 from models.sim import SimCard
 from models.system import Task
@@ -20,6 +20,7 @@ from models.tenancy import Tenant
 
 class OrderKind(enum.Enum):
     PACKAGE = "PACKAGE"
+    RENEWAL = "RENEWAL"
 
 
 class OrderStatus(enum.Enum):
@@ -32,6 +33,8 @@ class OrderStatus(enum.Enum):
 
 class PayType(enum.Enum):
     BALANCE = "BALANCE"
+    WECHAT_PAY = "WECHAT_PAY"
+    ALIPAY = "ALIPAY"
 
 
 class CommissionStatus(enum.Enum):
@@ -50,15 +53,16 @@ class SubscriptionStatus(enum.Enum):
     WITHDRAWN = "WITHDRAWN"
 
 
+BOOKS = "Kept with the books."
 _SHUFFLED = "id::numeric * 3865470567 % 10000000000"
 ORDER_NUMBER = f"lpad(({_SHUFFLED})::text, 10, '0') || lpad((98 - ({_SHUFFLED}) * 100 % 97)::text, 2, '0')"
 """Twelve digits to be read out in three fours: the key, shuffled so that it does not tell how much is sold, with two
 check digits after ISO 7064 (mod 97-10)."""
 
 
-class Order(Timestamped, AppendOnly, TenantOwned, Base):
-    """What a customer has agreed to pay, and what became of it (S0-12, S2-13). Its owner is who pays; what it costs was
-    fixed when it was made."""
+class Order(Timestamped, AppendOnly, Personal, TenantOwned, Base):
+    """What a customer has agreed to pay, and what became of it (S0-12, S2-13). Its owner is who pays, or who holds the
+    card that an end user pays for; what it costs was fixed when it was made."""
 
     __tablename__ = "sales_order"
     __changeable__ = (
@@ -82,6 +86,9 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
         CheckConstraint(
             "(status IN ('CANCELLED', 'EXPIRED', 'REFUNDED')) = (closed_at IS NOT NULL)", name="closed_when_closed"
         ),
+        CheckConstraint(
+            "kind <> 'RENEWAL' OR num_nulls(end_user_id, sim_card_id, data_package_id) = 0", name="renewal_whole"
+        ),
         Index("ix_sales_order_created_at_id", "created_at", "id"),
         Index("ix_sales_order_paid_at_id", "paid_at", "id"),
         Index(
@@ -92,17 +99,17 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     )
 
     kind: Mapped[OrderKind] = mapped_column(stored_enum(OrderKind))
-    order_no: Mapped[str] = mapped_column(Text, Computed(ORDER_NUMBER, persisted=True))
+    order_no: Mapped[str] = mapped_column(Text, Computed(ORDER_NUMBER, persisted=True), info=impersonal(BOOKS))
     status: Mapped[OrderStatus] = mapped_column(stored_enum(OrderStatus), default=OrderStatus.AWAITING_PAYMENT)
     amount: Mapped[Decimal]
-    currency: Mapped[str]
-    source: Mapped[str]
+    currency: Mapped[str] = mapped_column(info=impersonal("A currency."))
+    source: Mapped[str] = mapped_column(info=impersonal("One of the installation's doors."))
     """The door that it came through."""
     pay_type: Mapped[PayType | None] = mapped_column(stored_enum(PayType))
     expires_at: Mapped[datetime]
     paid_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
-    close_reason: Mapped[str | None]
+    close_reason: Mapped[str | None] = mapped_column(info=impersonal(BOOKS))
     needs_commission: Mapped[bool] = mapped_column(default=True)
     commission_status: Mapped[CommissionStatus] = mapped_column(
         stored_enum(CommissionStatus), default=CommissionStatus.NONE
@@ -110,8 +117,8 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     transfer_id: Mapped[int | None] = mapped_column(ForeignKey("ledger_transfer.id"), unique=True)
     balance_after: Mapped[Decimal | None]
     """What the paying account held after the payment."""
-    third_party_order_no: Mapped[str | None]
-    remark: Mapped[str | None]
+    third_party_order_no: Mapped[str | None] = mapped_column(info=impersonal(BOOKS))
+    remark: Mapped[str | None] = mapped_column(info=personal())
     account_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
     task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id"))
     task_part: Mapped[int | None]
@@ -121,6 +128,7 @@ class Order(Timestamped, AppendOnly, TenantOwned, Base):
     task: Mapped[Task | None] = relationship(lazy="raise")
     account: Mapped[StaffAccount | None] = relationship(lazy="raise")
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")
+    end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="Order.end_user_id")
 
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_abstract": True, "eager_defaults": True}
 
@@ -129,6 +137,21 @@ class PackageOrder(Order):
     """Data packages for cards (S2-04): a line for each card."""
 
     __mapper_args__ = {"polymorphic_identity": OrderKind.PACKAGE}
+
+
+class RenewalOrder(Order):
+    """A data package that an end user buys for a card of its own (S0-33, S0-47), with what a list of renewals shows."""
+
+    sim_card_id: Mapped[int | None] = mapped_column(ForeignKey("sim_card.id"), index=True)
+    data_package_id: Mapped[int | None] = mapped_column(ForeignKey("data_package.id"))
+    phone: Mapped[str | None] = mapped_column(info=personal())
+    bound_at: Mapped[datetime | None]
+    """Since when the card is the end user's."""
+
+    sim_card: Mapped[SimCard | None] = relationship(lazy="raise")
+    data_package: Mapped[DataPackage | None] = relationship(lazy="raise")
+
+    __mapper_args__ = {"polymorphic_identity": OrderKind.RENEWAL}
 
 
 class OrderLine(AppendOnly, TenantOwned, Base):

@@ -150,6 +150,11 @@ class _Builder:
         self.leaves[entity.name, "id"] = strawberry.ID
         self.specs[entity.name] = {n: s for n, s in vars(entity.declared).items() if isinstance(s, FieldSpec)}
 
+    def filter_leaf(self, entity: Entity, name: str) -> Any:
+        declared = next((field for field in entity.fields.values() if field.python_name == name), None)
+        target = None if declared is None or declared.target is None else self.registry.entities[declared.target]
+        return filters.leaf_of(entity, name, self.leaves[entity.name, name], target)
+
     def make_connection(self, entity: Entity) -> None:
         edge = strawberry.type(
             type(f"{entity.name}Edge", (), {"__annotations__": {"cursor": str, "node": entity.declared}}),
@@ -170,7 +175,7 @@ class _Builder:
         )
         self.connections[entity.name] = strawberry.type(made, description=f"A page of {entity.name}.")
         self.filters[entity.name] = (
-            filters.filter_input(entity, lambda n: self.leaves[entity.name, n]) if entity.filters else None
+            filters.filter_input(entity, lambda name: self.filter_leaf(entity, name)) if entity.filters else None
         )
         self.orders[entity.name] = filters.order_input(entity)
 

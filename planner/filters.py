@@ -1,7 +1,8 @@
 """Filter and order inputs, declared by naming fields: ``filters=("status",)`` gives ``SimCardFilter.status``.
 
 Each filterable field takes a comparison input of its type; conditions inside one object are all required,
-``and``, ``or`` and ``not`` combine objects. Which comparisons occur is part of a plan; their values are bound.
+``and``, ``or`` and ``not`` combine objects. What belongs to a tenant is also found ``under`` one: its own and
+that of all below it. Which comparisons occur is part of a plan; their values are bound.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from decimal import Decimal
 from typing import Any, Optional
 
 import strawberry
-from sqlalchemy import ColumnElement, Text, any_, cast, not_
+from sqlalchemy import ColumnElement, Text, any_, cast, not_, select
 
+from models.tenancy import Tenant, TenantClosure
 from planner.mapping import Entity
 
 Bind = Callable[[Any, Any], ColumnElement[Any]]
@@ -28,6 +30,7 @@ class Direction(enum.Enum):
 
 OPERATORS: dict[str, tuple[str, ...]] = {
     "ID": ("eq", "in", "isNull"),
+    "Tenant": ("eq", "in", "isNull", "under"),
     "String": ("eq", "ne", "in", "startsWith", "contains", "isNull"),
     "Int": ("eq", "ne", "in", "lt", "lte", "gt", "gte", "isNull"),
     "Decimal": ("eq", "lt", "lte", "gt", "gte", "isNull"),
@@ -49,9 +52,21 @@ _NAMES: dict[Any, str] = {
 _comparisons: dict[str, type] = {}
 
 
+class TenantId:
+    """The leaf of whatever is compared by the id of a tenant: of that tenant, or of one whose branch it lies in."""
+
+
+def leaf_of(entity: Entity, name: str, leaf: Any, target: Entity | None) -> Any:
+    """The leaf type by which a field is compared."""
+    compared = entity if name == "id" else target
+    return TenantId if compared is not None and issubclass(compared.model, Tenant) else leaf
+
+
 def comparison(leaf: Any) -> type:
     """The comparison input for a leaf type: ``StringComparison``, ``SimStatusComparison`` …"""
-    if leaf is strawberry.ID:
+    if leaf is TenantId:
+        family, name, leaf = "Tenant", "Tenant", strawberry.ID
+    elif leaf is strawberry.ID:
         family, name = "ID", "ID"
     elif isinstance(leaf, type) and issubclass(leaf, enum.Enum):
         family, name = "Enum", leaf.__name__
@@ -128,6 +143,12 @@ def condition(operator: str, column: ColumnElement[Any], value: Any, bind: Bind)
         return column >= bind(value, column.type)
     if operator == "startsWith":
         return cast(column, Text).like(_escape_like(bind(value, Text())) + "%")
+    if operator == "under":
+        return column.in_(
+            select(TenantClosure.tenant_id)
+            .join(Tenant, Tenant.id == TenantClosure.ancestor_id)
+            .where(Tenant.id == bind(value, column.type))
+        )
     if operator == "contains":
         return cast(column, Text).ilike("%" + _escape_like(bind(value, Text())) + "%")
     raise AssertionError(operator)

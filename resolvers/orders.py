@@ -23,6 +23,7 @@ from schema.orders import (
     PackageSubscription,
     PayOrderInput,
     RefundOrderInput,
+    RenewalOrder,
 )
 from schema.system import TaskPayload
 from services import orders as service
@@ -41,6 +42,12 @@ def orders() -> Select[stored.Order]:
 def order() -> Select[stored.Order]:
     """One order, by its id or by its number (S0-13, S0-29, S2-14)."""
     return select(stored.Order)
+
+
+@query(Connection[RenewalOrder])
+def renewals() -> Select[stored.RenewalOrder]:
+    """What end users bought for their cards, with what they paid: one's own, those of one's cards, all (S0-47)."""
+    return select(stored.RenewalOrder)
 
 
 @query(Connection[PackageSubscription])

@@ -31,6 +31,8 @@ SECRET_NAMES = frozenset(
         "secret",
         "token",
         "api_key",
+        "api_v3_key",
+        "private_key",
         "current",
         "new",
         "refresh_token",

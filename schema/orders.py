@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.orders as stored
+import models.payments
 import models.pricing
 from models.catalog import PackagePeriod, PlanKind
 from models.orders import CommissionStatus, OrderKind, OrderStatus, PayType, SubscriptionStatus
 from planner.mapping import Connection, Node, column, entity, enum_type, input_type, to_many, to_one, value
 from schema.common import UserError
+from schema.masks import masked_phone
 from schema.sim import SimSelectionInput
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage
-    from schema.identity import StaffAccount
+    from schema.identity import EndUser, StaffAccount
     from schema.ledger import LedgerTransfer
+    from schema.payments import Payment
     from schema.pricing import OrderComponent
     from schema.sim import SimCard
     from schema.system import Task
@@ -74,6 +77,9 @@ class Order(Node):
     task: Task | None = to_one("The batch that it is a part of (任務號); null where it was ordered by itself.")
     creator: StaffAccount | None = to_one("Who made it (創建人).", via="account")
     transfer: LedgerTransfer | None = to_one("The money that moved when it was paid.")
+    payments: Connection[Payment] = to_many(
+        "What was asked for it through payment channels.", by=models.payments.Payment.order_id
+    )
 
 
 @entity(stored.PackageOrder, prefix="ord", filters=SEARCHABLE, sorts=("created_at", "paid_at"))
@@ -85,6 +91,22 @@ class PackageOrder(Order):
         "What one of its packages was composed of, and what that cost then; for the platform's staff (S2-10).",
         by=models.pricing.OrderComponent.order_id,
     )
+
+
+@entity(
+    stored.RenewalOrder,
+    prefix="ord",
+    filters=(*SEARCHABLE, "end_user", "sim_card", "package"),
+    sorts=("created_at", "paid_at"),
+)
+class RenewalOrder(Order):
+    """A data package that an end user bought for a card of its own, paid through a channel (S0-33, S0-47)."""
+
+    phone: str | None = column("The end user's phone number at the time (用户手机).", mask=masked_phone)
+    bound_at: datetime | None = column("Since when the card was the end user's (绑定时间).")
+    end_user: EndUser | None = to_one("Who pays (用户).")
+    sim_card: SimCard | None = to_one("For which card; null where it is out of reach by now.")
+    package: DataPackage | None = to_one("What was bought.", via="data_package")
 
 
 @entity(stored.OrderLine, prefix="orl", filters=("sim_card", "package"))

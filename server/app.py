@@ -55,6 +55,7 @@ from services.files import open_store
 from services.files.judging import KNOWN_TYPES
 from services.kept import Kept
 from services.keys import Keys
+from services.payments import notices
 from services.runtime import Origin, Runtime
 
 POLICIES = Path(__file__).resolve().parent.parent / "authz" / "policies"
@@ -289,6 +290,21 @@ class Application:
             },
         )
 
+    async def payment_notice(self, request: Request) -> Response:
+        """What a payment channel tells of a payment, at the address that it was given with it."""
+        found = decode_id(request.path_params["id"])
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > notices.MAX_BYTES:
+                return JSONResponse({"error": "too large"}, 413)
+        answer = None
+        if found is not None and found[0] == "pch":
+            answer = await notices.take(self.runtime, found[1], request.headers, bytes(body))
+        if answer is None:
+            return JSONResponse({"error": "not found"}, 404)
+        return Response(answer.body, answer.status, media_type=answer.content_type)
+
     async def ready(self, _: Request) -> Response:
         """Whether this process can answer: its databases do."""
         try:
@@ -346,6 +362,7 @@ def build(application: Application) -> ASGIApp:
             WebSocketRoute("/{door}/graphql", transport.__call__),
             *graphiql.routes(),
             Route("/files/{id}", application.file),
+            Route("/payments/{id}/notice", application.payment_notice, methods=["POST"]),
             Route("/healthz", _healthy),
             Route("/readyz", application.ready),
             Route("/metrics", _metrics),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import exists, func, insert, select, update
 
 from authz.principal import system
 from authz.session import Database
@@ -17,9 +17,11 @@ from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
 from models.orders import Order, OrderLine, OrderStatus, PackageOrder, PayType
+from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
 from models.tenancy import Tenant, TenantKind
 from services import commission, ledger, parameters, pricing, subscriptions, validation
+from services.payments import refunding
 from services.refusal import Refusal, not_found
 from services.runtime import Unit
 from services.sim.selection import Selection, locked_cards
@@ -58,39 +60,53 @@ async def order_packages(
     buyer = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
     if buyer is None or buyer.kind is TenantKind.PLATFORM:
         raise Refusal("NOT_POSSIBLE_HERE")
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
-    if not on_sale(package):
-        raise Refusal("NOT_ACTIVE", "package", value=package.code)
+    package = await on_offer(work, package_id)
     cards = await locked_cards(work, selection)
     if len(cards) > MAX_LINES:
         raise Refusal("TOO_MANY", "cards", limit=MAX_LINES)
-    _check_in_service(cards)
-    other = sum(card.carrier is not package.carrier for card in cards)
-    if other:
-        raise Refusal("WRONG_CARRIER", "cards", count=other)
-    quoted = await pricing.quote(work, package)
-    amount = quoted.price * len(cards)
-    if amount >= pricing.LARGEST:
-        raise Refusal("INVALID", "cards")
-    minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, buyer.path)
-    assert minutes is not None
-    owner = {"tenant_id": buyer.id, "tenant_path": buyer.path}
     order = PackageOrder(
-        **owner,
-        amount=amount,
-        currency=package.currency,
+        tenant_id=buyer.id,
+        tenant_path=buyer.path,
         source=source,
-        expires_at=datetime.now(UTC) + timedelta(minutes=min(max(int(minutes.text), 1), MAX_MINUTES)),
         remark=validation.optional(remark, "remark"),
         account_id=work.principal.account_id,
         task_id=batch[0] if batch else None,
         task_part=batch[1] if batch else None,
     )
+    await place(work, order, buyer, package, cards)
+    return order
+
+
+async def on_offer(work: Unit, package_id: int) -> DataPackage:
+    """A package that can be ordered now. NOT_FOUND, NOT_ACTIVE."""
+    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
+    if package is None:
+        raise not_found("package")
+    if not on_sale(package):
+        raise Refusal("NOT_ACTIVE", "package", value=package.code)
+    return package
+
+
+async def place(work: Unit, order: Order, owner: Tenant, package: DataPackage, cards: Sequence[SimCard]) -> None:
+    """Writes an order of a package for each of some cards, which the caller holds, at today's price; it waits for its
+    payment. WRONG_CARRIER, WRONG_STATUS."""
+    _check_in_service(cards)
+    other = sum(card.carrier is not package.carrier for card in cards)
+    if other:
+        raise Refusal("WRONG_CARRIER", "cards", count=other)
+    quoted = await pricing.quote(work, package)
+    order.amount, order.currency = quoted.price * len(cards), package.currency
+    if order.amount >= pricing.LARGEST:
+        raise Refusal("INVALID", "cards")
+    minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, owner.path)
+    assert minutes is not None
+    order.expires_at = datetime.now(UTC) + timedelta(minutes=min(max(int(minutes.text), 1), MAX_MINUTES))
     work.session.add(order)
     await work.session.flush()
     frozen = {
+        "tenant_id": owner.id,
+        "tenant_path": owner.path,
+        "order_id": order.id,
         "data_package_id": package.id,
         "name": package.name,
         "period_type": package.period_type,
@@ -100,10 +116,10 @@ async def order_packages(
         "voice_minutes": package.voice_minutes,
         "price": quoted.price,
     }
-    lines = [{**owner, **frozen, "order_id": order.id, "sim_card_id": card.id} for card in cards]
-    await work.session.execute(insert(table_of(OrderLine)).values(lines))
+    await work.session.execute(
+        insert(table_of(OrderLine)).values([{**frozen, "sim_card_id": card.id} for card in cards])
+    )
     await pricing.freeze(work, order.id, package, quoted)
-    return order
 
 
 def on_sale(package: DataPackage) -> bool:
@@ -127,7 +143,7 @@ async def pay_from_balance(work: Unit, key: int) -> Order:
     if order.expires_at <= datetime.now(UTC):
         raise Refusal("ORDER_EXPIRED", "id")
     buyer = await _tenant(work, order)
-    lines, cards = await _content(work, order)
+    lines, cards = await content(work, order)
     elsewhere = len(lines) - len(cards)
     if elsewhere:
         raise Refusal("CARDS_NOT_FOUND", "cards", count=elsewhere)
@@ -163,11 +179,12 @@ async def settle(
     if order.amount:
         moved = await ledger.move(work, [sale, *shares])
         order.transfer_id = moved[0].id
-        order.balance_after = await work.session.scalar(
-            select(LedgerEntry.balance_after).where(
-                LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+        if pay_type is PayType.BALANCE:
+            order.balance_after = await work.session.scalar(
+                select(LedgerEntry.balance_after).where(
+                    LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+                )
             )
-        )
     await work.session.flush()
 
 
@@ -183,7 +200,7 @@ async def cancel(work: Unit, key: int, reason: str | None) -> Order:
 
 
 async def refund(work: Unit, key: int, reason: str) -> Order:
-    """Gives a paid order back whole: the money to the account that paid, the packages off their cards, the shares from
+    """Gives a paid order back whole: the money to the account or the channel that it came from, the packages off their cards, the shares from
     the agents, who owe what they have drawn already (S2-18).
 
     PACKAGES_USED where the time or the volume of one is over.
@@ -192,32 +209,39 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
     order.status = TRANSITIONS.lead(order.status, "REFUND")
     order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
     buyer = await _tenant(work, order)
-    lines, cards = await _content(work, order)
+    lines, cards = await content(work, order)
     await subscriptions.withdraw(work, cards, [line.id for line in lines])
     async with work.as_the_system("refund of an order"):
         if order.amount:
             root = await ledger.platform(work)
-            sales, prepaid = LedgerAccountKind.SALES, LedgerAccountKind.PREPAYMENT
-            accounts = await ledger.accounts_of(work, [(root, sales), (buyer, prepaid)], order.currency)
+            from_balance = order.pay_type is PayType.BALANCE
+            payee = buyer if from_balance else root
+            sales = LedgerAccountKind.SALES
+            target = LedgerAccountKind.PREPAYMENT if from_balance else LedgerAccountKind.REFUNDS_DUE
+            accounts = await ledger.accounts_of(work, [(root, sales), (payee, target)], order.currency)
             back = ledger.Movement(
                 buyer,
                 TransferKind.REFUND,
                 f"order:{order.id}:refunded",
-                {accounts[root.id, sales]: -order.amount, accounts[buyer.id, prepaid]: order.amount},
+                {accounts[root.id, sales]: -order.amount, accounts[payee.id, target]: order.amount},
                 order.order_no,
             )
             await ledger.move(work, [back, *await commission.take_back(work, order)])
+            if not from_balance:
+                await refunding.ask_for_order(work, order)
     return order
 
 
 async def expire(database: Database, now: datetime) -> int:
-    """Closes the orders whose time to pay is over; how many. A repeat finds none; one that is being paid is left."""
-    order, done = table_of(Order), 0
+    """Closes the orders whose time to pay is over; how many. A repeat finds none; one that is being paid is left, and
+    so is one with a payment that the channel has not closed."""
+    order, payment, done = table_of(Order), table_of(Payment), 0
+    asked_for = exists().where(payment.c.order_id == order.c.id, payment.c.status == PaymentStatus.PENDING)
     while True:
         async with database.transaction(system("expire orders")) as session:
             due = (
                 select(order.c.id)
-                .where(order.c.status == OrderStatus.AWAITING_PAYMENT, order.c.expires_at <= now)
+                .where(order.c.status == OrderStatus.AWAITING_PAYMENT, order.c.expires_at <= now, ~asked_for)
                 .order_by(order.c.expires_at)
                 .limit(BATCH)
                 .with_for_update(skip_locked=True)
@@ -237,8 +261,10 @@ async def expire(database: Database, now: datetime) -> int:
 async def held(work: Unit, key: int, *, own: bool) -> Order:
     """An order within reach, of the caller's own company where it has to be, held until the end of the transaction."""
     query = select(Order).where(Order.id == key).with_for_update()
-    if own:
-        query = query.where(Order.tenant_id == work.principal.tenant_id)
+    if own and work.principal.end_user_id is not None:
+        query = query.where(Order.end_user_id == work.principal.end_user_id)
+    elif own:
+        query = query.where(Order.tenant_id == work.principal.tenant_id, Order.end_user_id.is_(None))
     found = await work.session.scalar(query)
     if found is None:
         raise not_found("id")
@@ -251,7 +277,7 @@ async def _tenant(work: Unit, order: Order) -> Tenant:
     return found
 
 
-async def _content(work: Unit, order: Order) -> Content:
+async def content(work: Unit, order: Order) -> Content:
     """What is on an order, as far as its cards are within reach."""
     lines = list(await work.session.scalars(select(OrderLine).where(OrderLine.order_id == order.id)))
     cards = await work.session.scalars(

@@ -14,6 +14,7 @@ from authz.access import Access
 from authz.principal import Principal, system
 from authz.session import Database, acting_as
 from authz.standing import Admission
+from models.base import TenantOwned
 from models.system import OutboxEvent
 from services.files import FileStore
 from services.kept import Kept
@@ -73,13 +74,15 @@ class Unit:
     session: AsyncSession
     events: int = field(default=0, kw_only=True)
 
-    def later(self, topic: str, payload: Mapping[str, Any]) -> None:
-        """Writes an event with the change that causes it; the worker relays it after the commit."""
-        assert self.principal.tenant_id is not None
+    def later(self, topic: str, payload: Mapping[str, Any], *, of: TenantOwned | None = None) -> None:
+        """Writes an event with the change that causes it; the worker relays it after the commit. It happened to the
+        caller's tenant, or to that which a row is ``of``."""
+        tenant_id = self.principal.tenant_id if of is None else of.tenant_id
+        assert tenant_id is not None
         self.session.add(
             OutboxEvent(
-                tenant_id=self.principal.tenant_id,
-                tenant_path=self.principal.path or self.principal.home,
+                tenant_id=tenant_id,
+                tenant_path=self.principal.path or self.principal.home if of is None else of.tenant_path,
                 topic=topic,
                 payload=dict(payload),
             )

@@ -19,6 +19,8 @@ CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
     "export.run": "tasks.exports.run",
     "orders.recharge": "tasks.orders.recharge",
+    "payments.refund": "tasks.payments.refund",
+    "payments.reconcile": "tasks.payments.reconcile",
     "job.run": "tasks.jobs.execute",
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",

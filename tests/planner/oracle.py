@@ -378,6 +378,12 @@ class Caller:
         """Whether the filter is known to hold. What a null leaves open does not hold, so its ``not`` does."""
         return all(self._holds(entity, row, name, inside) for name, inside in (tree or {}).items())
 
+    def _lies_under(self, key: int | None, above: int) -> bool:
+        """Whether a tenant is another or below it; nobody is below one that the caller does not reach."""
+        paths = {row.id: row.values["path"] for row in self.oracle.rows(self.oracle.entity("Tenant"))}
+        mine, branch = self.principal.path, paths.get(above, "")
+        return key is not None and mine != "" and branch.startswith(mine) and paths[key].startswith(branch)
+
     def _holds(self, entity: Entity, row: Row, name: str, inside: Any) -> bool:
         if name == "and":
             return all(self.matches(entity, row, each) for each in inside)
@@ -386,6 +392,10 @@ class Caller:
         if name == "not":
             return not self.matches(entity, row, inside)
         value = row.values[column_of(entity, name)]
+        if "under" in inside:
+            inside = dict(inside)
+            if not self._lies_under(value, _wanted(self.oracle, entity, name, inside.pop("under"))):
+                return False
         return all(_compares(operator, value, _wanted(self.oracle, entity, name, w)) for operator, w in inside.items())
 
     # -- what may not be used -------------------------------------------------------------------------------

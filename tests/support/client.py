@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from services.notifications.sending import (
 from services.password_reset import (
     send_code,
 )
+from services.payments import reconciling, refunding
 from services.recharge import recharge
 from services.sim.entering import enter
 from tasks.outbox import CONSUMERS
@@ -112,6 +114,10 @@ class Client:
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
             "export.run": lambda task: exports.carry_out(runtime, task),
             "orders.recharge": lambda task: recharge(runtime.database, task),
+            "payments.refund": lambda: refunding.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),
+            "payments.reconcile": lambda channel, day: reconciling.reconcile(
+                runtime.database, runtime.keys, channel, date.fromisoformat(day)
+            ),
             "job.run": lambda runs: carry_out(runtime.database, runtime.files, runs),
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
