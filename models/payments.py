@@ -171,9 +171,13 @@ class PaymentRefund(Timestamped, AppendOnly, Personal, TenantOwned, Base):
             "(status = 'SUCCEEDED') = (settled_at IS NOT NULL) AND (status = 'SUCCEEDED') = (transfer_id IS NOT NULL)",
             name="settled_when_succeeded",
         ),
-        Index("ix_payment_refund_pending_next_attempt_at", "next_attempt_at", postgresql_where=text("status = 'PENDING'")),
+        Index(
+            "ix_payment_refund_pending_next_attempt_at",
+            "next_attempt_at",
+            postgresql_where=text("status = 'PENDING'"),
+        ),
         Index("ix_payment_refund_settled_at", "settled_at"),
-    )  # fmt: skip
+    )
 
     payment_id: Mapped[int] = mapped_column(ForeignKey("payment.id"))
     refund_no: Mapped[str] = mapped_column(info=impersonal(BOOKS))

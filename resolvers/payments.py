@@ -60,7 +60,7 @@ def payment_channel() -> Select[stored.PaymentChannel]:
 
 @query(Connection[Payment])
 def payments() -> Select[stored.Payment]:
-    """Payments within reach: one's own, an agent's customers' by agent and time, all for the platform (S0-15, S0-55)."""
+    """Payments within reach: one's own, an agent's customers' by agent and time, the platform's all (S0-15, S0-55)."""
     return select(stored.Payment)
 
 

@@ -200,8 +200,8 @@ async def cancel(work: Unit, key: int, reason: str | None) -> Order:
 
 
 async def refund(work: Unit, key: int, reason: str) -> Order:
-    """Gives a paid order back whole: the money to the account or the channel that it came from, the packages off their cards, the shares from
-    the agents, who owe what they have drawn already (S2-18).
+    """Gives a paid order back whole: the money to the account or the channel that it came from, the packages off their
+    cards, the shares from the agents, who owe what they have drawn already (S2-18).
 
     PACKAGES_USED where the time or the volume of one is over.
     """

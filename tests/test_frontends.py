@@ -166,10 +166,11 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     everything = {one.name for one in SHIPPED if one.door == "admin" and one.operation.kind is not OperationType.QUERY}
     assert names("admin", "platform_finance") & everything == {
         "ApproveWithdrawal", "CancelOrder", "CancelTask", "CancelTopUp", "ChangePassword", "ConfirmSecondFactor",
-        "ConfirmTopUp", "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead", "MarkWithdrawalPaid",
-        "RecordTopUp", "RefreshSession", "RefundOrder", "RejectWithdrawal", "RequestPasswordReset", "ResetPassword",
-        "SetCreditLimit", "SetExchangeRate", "SetMyLanguage", "SetNotificationOptOut", "StartExport", "TaskProgress",
-        "TrackEvents",
+        "ConfirmTopUp", "CreatePaymentChannel", "EnrolSecondFactor", "LogIn", "LogOut", "MarkNotificationsRead",
+        "MarkRefundPaid", "MarkWithdrawalPaid", "PaymentProgress", "ReconcilePayments", "RecordTopUp",
+        "RefreshSession", "RefundOrder", "RejectWithdrawal", "RequestPasswordReset", "ResetPassword",
+        "ResolvePaymentDifference", "RetryPaymentRefund", "SetCreditLimit", "SetExchangeRate", "SetMyLanguage",
+        "SetNotificationOptOut", "StartExport", "TaskProgress", "TrackEvents", "UpdatePaymentChannel",
     }  # fmt: skip
     assert (names("admin", "platform_sales") - names("admin", "platform_finance")) == {
         "AllocateSimCards", "CreateAgent", "CreateEnterprise", "GrantMembership", "UpdateTenant",

@@ -80,7 +80,7 @@ class Alipay:
         )
         return _text(told, "qr_code")
 
-    async def mini_program(self, charge: Charge, payer: str) -> MiniProgramParameters:
+    async def mini_program(self, charge: Charge, payer: str) -> MiniProgramParameters:  # noqa: ARG002
         raise RefusedError(NAME, "NOT_SUPPORTED")
 
     async def payment(self, payment_no: str) -> ChannelPayment:
@@ -134,7 +134,7 @@ class Alipay:
             repayment.refund_no, state, told.get("trade_no"), str(status), _when(told, "gmt_refund_pay")
         )
 
-    async def notice(self, headers: Mapping[str, str], body: bytes) -> ChannelPayment | None:
+    async def notice(self, headers: Mapping[str, str], body: bytes) -> ChannelPayment | None:  # noqa: ARG002
         try:
             told = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True))
             signature = told.pop("sign")

@@ -374,7 +374,7 @@ class WechatPaySandbox(Sandbox):
             }
         return told
 
-    def _close(self, request: Request, asked: dict[str, Any]) -> Response:
+    def _close(self, request: Request, _: dict[str, Any]) -> Response:
         trade = self.trades.get(request.path_params["payment_no"])
         if trade is None:
             return _problem("ORDER_NOT_EXIST", 404)
@@ -477,7 +477,7 @@ class AlipaySandbox(Sandbox):
         text = "&".join(f"{name}={asked[name]}" for name in sorted(asked))
         if asked.get("app_id") != self.app_id or not is_signed(self.merchant_key.public_key(), text, signature):
             return JSONResponse({"error_response": {"code": "40002", "sub_code": "isv.invalid-signature"}})
-        datetime.strptime(asked["timestamp"], "%Y-%m-%d %H:%M:%S")
+        time.strptime(asked["timestamp"], "%Y-%m-%d %H:%M:%S")
         method = asked["method"]
         routes: dict[str, Callable[[dict[str, Any], dict[str, str]], dict[str, Any]]] = {
             "alipay.trade.precreate": self._precreate,
@@ -501,7 +501,7 @@ class AlipaySandbox(Sandbox):
         return await self.answer(request, method, act)
 
     def _precreate(self, content: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
-        datetime.strptime(content["time_expire"], "%Y-%m-%d %H:%M:%S")
+        time.strptime(content["time_expire"], "%Y-%m-%d %H:%M:%S")
         trade = self.open(content["out_trade_no"], Decimal(content["total_amount"]), asked["notify_url"])
         if trade is None or not content["subject"]:
             return _failure("ACQ.CONTEXT_INCONSISTENT")

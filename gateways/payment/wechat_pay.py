@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -299,7 +299,7 @@ class WechatPay:
             status, answer = await calling
         except GatewayError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # the library's word for a signature that is not WeChat's, and for whatever else it does not like
             log.warning("a call of WeChat Pay failed", reason=str(error))
             raise _unusable() from None
@@ -341,27 +341,25 @@ def _fen(amount: Decimal) -> int:
 
 def _entries(text: str) -> list[Entry]:
     """The lines of a trade bill: headings first, every value behind a backtick, a summary at the end."""
-    rows = [line for line in text.splitlines() if line.strip()]
-    columns: dict[str, int] = {}
-    found: list[Entry] = []
+    heading, *rows = [line for line in text.splitlines() if line.strip()] or [""]
+    names = [name.strip() for name in heading.split(",")]
+    found = []
     for row in rows:
         if not row.startswith("`"):
-            if columns:
-                break  # the summary's headings
-            columns = {name.strip(): position for position, name in enumerate(row.split(","))}
-            continue
-        cells = [cell.removeprefix("`").strip() for cell in row.split(",`")]
-        value: Callable[[str], str] = lambda name, cells=cells: cells[columns[name]]  # type: ignore[misc]
+            break  # the summary's headings
+        values = dict(zip(names, (cell.strip() for cell in row.removeprefix("`").split(",`")), strict=False))
         try:
-            refunded = value("交易状态") == "REFUND"
-            found.append(
-                Entry(
-                    value("商户订单号"),
-                    value("微信订单号"),
-                    Decimal(value("退款金额") if refunded else value("订单金额")),
-                    value("商户退款单号") if refunded else None,
-                )
-            )
-        except (KeyError, IndexError, ArithmeticError):
+            found.append(_entry(values))
+        except (KeyError, ArithmeticError):
             raise _unusable() from None
     return found
+
+
+def _entry(values: Mapping[str, str]) -> Entry:
+    refunded = values["交易状态"] == "REFUND"
+    return Entry(
+        values["商户订单号"],
+        values["微信订单号"],
+        Decimal(values["退款金额" if refunded else "订单金额"]),
+        values["商户退款单号"] if refunded else None,
+    )

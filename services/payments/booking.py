@@ -142,7 +142,7 @@ async def _why_not(work: Unit, order: Order) -> RefundCause | None:
         return RefundCause.PAID_TWICE
     if order.status is not OrderStatus.AWAITING_PAYMENT:
         return RefundCause.ORDER_CLOSED
-    lines, cards = await orders.content(work, order)
+    _, cards = await orders.content(work, order)
     if isinstance(order, RenewalOrder):
         (card,) = cards
         if await bound_to_enterprise(work, card):

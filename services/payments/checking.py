@@ -1,5 +1,5 @@
-"""Payments that nobody told of: the channel is asked, and what is not to be paid any more is closed there first, so that
-an order ends only when no money can come for it."""
+"""Payments that nobody told of: the channel is asked, and what is not to be paid any more is closed there first, so
+that an order ends only when no money can come for it."""
 
 from __future__ import annotations
 

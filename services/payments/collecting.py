@@ -65,7 +65,7 @@ async def update(work: Work, key: int, changes: dict[str, Any], keys: dict[str, 
 
 
 async def collecting(work: Unit, kind: PaymentChannelKind, *, app_id: str | None = None) -> PaymentChannel:
-    """The platform's account with a channel, of one application where it must be that. NO_CHANNEL where there is none."""
+    """The platform's account with a channel, of one application where it must be that; else NO_CHANNEL."""
     root = await ledger.platform(work)
     query = (
         select(PaymentChannel)

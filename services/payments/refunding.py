@@ -43,6 +43,7 @@ TRANSITIONS = StateMachine(
 BATCH = 50
 REFUSALS = 10
 """So often a channel may say no before somebody has to look at it."""
+FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(hours=1)
 CLAIM = timedelta(minutes=2)
 """So long a worker has for the refunds that it took up."""
@@ -189,5 +190,4 @@ async def _held(work: Unit, key: int) -> PaymentRefund:
 
 
 def _pause(attempts: int) -> timedelta:
-    pause = timedelta(seconds=15) * 2 ** min(attempts, 10)
-    return min(pause, LONGEST_PAUSE)
+    return min(FIRST_PAUSE * int(2 ** min(attempts, 10)), LONGEST_PAUSE)

@@ -97,7 +97,8 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
         "Notification.addressUnmasked", "OperationRecord.arguments", "Order.balanceAfter",
         "PackageOrder.balanceAfter", "Platform.remark", "SimCard.iccid", "StaffAccount.phoneUnmasked",
-        "Task.resultFileUrl", "Tenant.remark", "Withdrawal.bankAccountUnmasked",
+        "RenewalOrder.balanceAfter", "RenewalOrder.phoneUnmasked", "Task.resultFileUrl", "Tenant.remark",
+        "Withdrawal.bankAccountUnmasked",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -124,6 +125,8 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Notification.addressUnmasked": staff,
         "Order.balanceAfter": ["platform_admin"],
         "PackageOrder.balanceAfter": [*customers, "platform_admin", "platform_finance"],
+        "RenewalOrder.balanceAfter": [*customers, "platform_admin", "platform_finance"],
+        "RenewalOrder.phoneUnmasked": ["end_user", "platform_admin"],
         "EndUser.emailUnmasked": ["end_user", "platform_admin"],
         "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
         "ImpersonateInput.write": ["platform_admin"],

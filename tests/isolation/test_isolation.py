@@ -209,7 +209,11 @@ class Marked:
         key = self.world.api_keys[caller.tenant].id if caller.kind is PrincipalKind.API_KEY else None
         found = set()
         for row in self.rows[registry.by_prefix[prefix].table.name]:
-            name = row["kind"].title() if prefix == "ten" else "PackageOrder" if prefix == "ord" else entity
+            name = row["kind"].title() if prefix == "ten" else entity
+            if prefix == "ord":
+                name = f"{row['kind'].title()}Order"
+                if entity not in ("Order", name):
+                    continue
             path = row["path"] if prefix == "ten" else row["tenant_path"]
             owner = row["id"] if prefix == "ten" else row["tenant_id"]
             mine = {
@@ -221,6 +225,9 @@ class Marked:
                 "opr": lambda r: r["account_id"] == account if person is None else r["end_user_id"] == person,
                 "agc": lambda r: r["end_user_id"] == person,
                 "eus": lambda r: r["id"] == person,
+                "ord": lambda r: r["end_user_id"] == person,
+                "pay": lambda r: r["end_user_id"] == person,
+                "prf": lambda r: r["end_user_id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
                 "key": lambda r: r["id"] == key,
                 "tsk": lambda r: account is not None and r["account_id"] == account,
@@ -339,6 +346,7 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
         "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
         "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
         "commission_settlement", "package_subscription", "sim_plan_change", "package_component",
+        "payment_reconciliation",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -401,10 +409,10 @@ def id_prefix(name: str, entity: str) -> str:
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
         "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "enterprise": "ten", "toPackage": "pkg",
-        "agent": "ten", "simCard": "sim",
+        "agent": "ten", "simCard": "sim", "order": "ord", "channel": "pch", "payment": "pay",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
-    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord"}
+    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord", "RenewalOrder": "ord"}
     if name == "parent" and entity == "Department":
         return "dep"
     return known[name] if name in known else entities[entity]
@@ -753,6 +761,13 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = f"mutation($input: {name.title()}OrderInput!) {{ {name}Order(input: $input) {{ errors {{ code }} }} }}"
         order = {"id": one("sales_order", "ord"), "idempotencyKey": str(uuid.uuid4())}
         yield Attempt(f"{name}Order", text, {"input": order})
+    text = "mutation($input: CreatePaymentInput!) { createPayment(input: $input) { errors { code } } }"
+    order = {"order": one("sales_order", "ord"), "channel": "WECHAT_PAY", "idempotencyKey": str(uuid.uuid4())}
+    yield Attempt("createPayment", text, {"input": order})
+    text = "mutation($input: RenewSimCardInput!) { renewSimCard(input: $input) { errors { code } } }"
+    package = encode_id("pkg", world.packages["CM-M-1G"].id)
+    asked = {"card": cards[0], "package": package, "idempotencyKey": str(uuid.uuid4())}
+    yield Attempt("renewSimCard", text, {"input": asked})
     for target in (tenant, world.id("platform")):
         text = "mutation($input: AllocateSimCardsInput!) { allocateSimCards(input: $input) " + CARDS + " }"
         repeat = {"idempotencyKey": str(uuid.uuid4())}
@@ -876,11 +891,12 @@ CATALOGUE = {
     "createBillingProduct", "createDataPackage", "createDictionaryItem", "createMenuItem", "createPacketGateway",
     "createSimCard", "createSimCardRange", "deleteDictionaryItem", "deleteDictionaryType", "deleteMenuItem",
     "deletePacketGateway", "deleteParameter", "deleteScheduledJob", "grantMembership", "impersonate",
-    "markWithdrawalPaid", "pauseScheduledJob", "recordTopUp", "refundOrder", "rejectWithdrawal", "requestSimPlanChange",
-    "resumeScheduledJob", "runScheduledJob", "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus",
+    "markRefundPaid", "markWithdrawalPaid", "pauseScheduledJob", "reconcilePayments", "recordTopUp", "refundOrder",
+    "rejectWithdrawal", "requestSimPlanChange", "resolvePaymentDifference", "resumeScheduledJob",
+    "retryPaymentRefund", "runScheduledJob", "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus",
     "updateBillingProduct", "updateDataPackage", "updateDictionaryItem", "updateDictionaryType", "updateMenuItem",
-    "updateOutlet", "updatePacketGateway", "updateParameter", "updateScheduledJob", "updateSupplier",
-    "withdrawHelpTopic",
+    "updateOutlet", "updatePacketGateway", "updateParameter", "updatePaymentChannel", "updateScheduledJob",
+    "updateSupplier", "withdrawHelpTopic",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -164,6 +164,8 @@ LIVE = {
     ("Task", "refused_file_url"): refused_file_url,
     ("Task", "result_file_url"): lambda row: f"/files/made/{row['id']}",
     ("TaskRefusal", "message"): message,
+    ("Payment", "code_url"): lambda row: f"weixin://{row['id']}" if row["id"] % 2 else None,
+    ("Payment", "mini_program"): lambda _: None,
     ("StoredFile", "url"): lambda row: f"/files/of/{row['id']}",
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {

@@ -21,7 +21,7 @@ from stdnum import luhn
 
 from authz.principal import system
 from models.agreements import Agreement, AgreementConsent
-from models.catalog import Carrier, DataPackage, Outlet, OutletType, Supplier, SupplierType
+from models.catalog import Carrier, CatalogStatus, DataPackage, Outlet, OutletType, Supplier, SupplierType
 from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
@@ -66,6 +66,7 @@ from models.orders import (
     PackageOrder,
     PackageSubscription,
     PayType,
+    RenewalOrder,
     SubscriptionStatus,
 )
 from models.packet_gateways import PacketGateway, PacketGatewayType
@@ -73,6 +74,20 @@ from models.parameters import (
     ParameterOverride,
     ParameterType,
     SystemParameter,
+)
+from models.payments import (
+    DifferenceKind,
+    Payment,
+    PaymentChannel,
+    PaymentChannelKind,
+    PaymentDifference,
+    PaymentMethod,
+    PaymentPurpose,
+    PaymentReconciliation,
+    PaymentRefund,
+    PaymentStatus,
+    RefundCause,
+    RefundStatus,
 )
 from models.permissions import (
     MenuItem,
@@ -769,6 +784,26 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     )
     session.add(order)
     await session.flush()
+    renewal = RenewalOrder(
+        **owner,
+        end_user_id=world.end_users[name].id,
+        sim_card_id=card.id,
+        data_package_id=package.id,
+        phone=f"13800{tenant.id:06d}",
+        bound_at=at,
+        status=OrderStatus.PAID if paid else OrderStatus.EXPIRED,
+        pay_type=PayType.WECHAT_PAY if paid else None,
+        paid_at=at if paid else None,
+        amount=Decimal(tenant.id),
+        currency="CNY",
+        source="wechat",
+        expires_at=at,
+        closed_at=None if paid else at,
+        remark=mark(name),
+    )
+    session.add(renewal)
+    await session.flush()
+    await _paid(session, world, name, tenant, renewal)
     line = OrderLine(
         **owner,
         order_id=order.id,
@@ -871,6 +906,87 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
                 percent_below=Decimal(0),
                 amount=order.amount / 10,
                 settlement_id=settled.id if paid else None,
+            ),
+        ]
+    )
+
+
+async def _paid(session: AsyncSession, world: World, name: str, tenant: Tenant, order: RenewalOrder) -> None:
+    """What each tenant's end user was asked for through a channel of its own: it came and went back from every other
+    one, and the channel says something else."""
+    owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+    at = datetime(2026, 2, 1, 12, 30, tenant.id % 60, tzinfo=UTC)
+    came = tenant.id % 2 == 0
+    channel = PaymentChannel(
+        **owner,
+        kind=PaymentChannelKind.WECHAT_PAY if came else PaymentChannelKind.ALIPAY,
+        name=mark(name),
+        app_id=f"app-{tenant.id}",
+        merchant_id=mark(name),
+        keys_encrypted=b"",
+        status=CatalogStatus.ACTIVE if came else CatalogStatus.DISABLED,
+    )
+    transfers = [
+        LedgerTransfer(**owner, kind=TransferKind.TOP_UP, idempotency_key=f"{step}:{name}") for step in ("came", "left")
+    ]
+    session.add_all([channel, *transfers])
+    await session.flush()
+    payment = Payment(
+        **owner,
+        end_user_id=order.end_user_id,
+        channel_id=channel.id,
+        channel_kind=channel.kind,
+        method=PaymentMethod.MINI_PROGRAM if came else PaymentMethod.QR_CODE,
+        purpose=PaymentPurpose.ORDER,
+        order_id=order.id,
+        payment_no=f"{mark(name)}{tenant.id}",
+        description=mark(name),
+        amount=Decimal(tenant.id),
+        currency="CNY",
+        status=PaymentStatus.SUCCEEDED if came else PaymentStatus.PENDING,
+        payer=mark(name),
+        transaction_no=mark(name) if came else None,
+        expires_at=at,
+        paid_at=at if came else None,
+        next_check_at=FAR_AHEAD,
+        transfer_id=transfers[0].id if came else None,
+    )
+    session.add(payment)
+    await session.flush()
+    session.add_all(
+        [
+            PaymentRefund(
+                **owner,
+                end_user_id=order.end_user_id,
+                payment_id=payment.id,
+                refund_no=mark(name),
+                amount=Decimal(tenant.id),
+                currency="CNY",
+                cause=RefundCause.ENTERPRISE_CARD if came else RefundCause.ORDER_CLOSED,
+                status=RefundStatus.SUCCEEDED if came else RefundStatus.FAILED,
+                last_answer=mark(name),
+                next_attempt_at=FAR_AHEAD,
+                settled_at=at if came else None,
+                transfer_id=transfers[1].id if came else None,
+            ),
+            PaymentReconciliation(
+                **owner,
+                channel_id=channel.id,
+                day=date(2026, tenant.id % 12 + 1, 1),
+                entries=tenant.id,
+                matched=0,
+                differing=tenant.id,
+            ),
+            PaymentDifference(
+                **owner,
+                channel_id=channel.id,
+                payment_id=payment.id,
+                kind=DifferenceKind.AMOUNT if came else DifferenceKind.MISSING_HERE,
+                day=date(2026, tenant.id % 12 + 1, 1),
+                payment_no=mark(name),
+                amount_at_channel=Decimal(tenant.id),
+                resolved_at=at if came else None,
+                remark=mark(name),
             ),
         ]
     )

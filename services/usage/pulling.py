@@ -1,0 +1,209 @@
+"""What cards used on a day, pulled from their suppliers, and what follows from it (S0-51, S0-52).
+
+A day is pulled until every card in service has a figure: what a supplier did not answer is asked for again by the next
+run, and what it answered is not. A figure that changes is taken for what it is now. Days are China's, as carriers count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import BigInteger, Date, DateTime, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from authz.principal import system
+from authz.session import Database
+from gateways.carrier import CarrierQuery, carriers
+from gateways.http import GatewayError
+from models.catalog import CatalogStatus, Supplier
+from models.sim import SimCard, SimStatus
+from models.usage import DailyUsage
+from services import parameters, subscriptions
+from services.catalog import api_key_binding
+from services.keys import Keys
+from services.runtime import Unit
+from services.sim import lifecycle
+from services.usage import thresholds
+
+CHINA = ZoneInfo("Asia/Shanghai")
+READY_HOUR = 2
+"""From then on, of China's day, suppliers know the day before."""
+BATCH = 500
+IN_SERVICE = (SimStatus.ACTIVE, SimStatus.SUSPENDED)
+SUSPEND = "usage.suspendWhenUsedUp"
+
+_CARDS = bindparam("cards", type_=ARRAY(BigInteger))
+
+RECORD = text("""
+WITH told AS (
+  SELECT c.id AS card, c.tenant_id, c.tenant_path, c.end_user_id, t.used
+  FROM unnest(:cards, :used) AS t (card, used) JOIN sim_card c ON c.id = t.card
+), before AS (
+  SELECT sim_card_id AS card, used_kb FROM daily_usage WHERE at = :at AND sim_card_id = ANY (:cards)
+), kept AS (
+  INSERT INTO daily_usage AS d (tenant_id, tenant_path, end_user_id, sim_card_id, at, day, used_kb)
+  SELECT tenant_id, tenant_path, end_user_id, card, :at, :day, used FROM told
+  ON CONFLICT (sim_card_id, at) DO UPDATE SET used_kb = excluded.used_kb, pulled_at = now()
+)
+UPDATE package_subscription s SET updated_at = now(),
+  used_kb = greatest(0, s.used_kb + t.used - coalesce(b.used_kb, 0))
+FROM told t LEFT JOIN before b USING (card)
+WHERE s.sim_card_id = t.card AND s.status = 'ACTIVE' AND s.plan_kind = 'DATA' AND t.used <> coalesce(b.used_kb, 0)
+RETURNING s.sim_card_id
+""").bindparams(
+    _CARDS,
+    bindparam("used", type_=ARRAY(BigInteger)),
+    bindparam("at", type_=DateTime(timezone=True)),
+    bindparam("day", type_=Date),
+)
+"""The day of each card, and what it adds to the package in use; the cards whose package counts something new."""
+
+ROLL_UP = text("""
+INSERT INTO monthly_usage AS m (tenant_id, tenant_path, end_user_id, sim_card_id, month, used_kb)
+SELECT t.id, t.path, d.end_user_id, d.sim_card_id, :month, sum(d.used_kb)
+FROM daily_usage d JOIN tenant t ON t.id = d.tenant_id
+WHERE d.at >= :since AND d.at < :until GROUP BY t.id, t.path, d.end_user_id, d.sim_card_id
+ON CONFLICT (sim_card_id, month, tenant_id, coalesce(end_user_id, 0)) DO UPDATE
+  SET used_kb = excluded.used_kb, rolled_up_at = now() WHERE m.used_kb <> excluded.used_kb
+""").bindparams(
+    bindparam("month", type_=Date),
+    bindparam("since", type_=DateTime(timezone=True)),
+    bindparam("until", type_=DateTime(timezone=True)),
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """How many cards a supplier told of, and how many it did not."""
+
+    told: int = 0
+    missing: int = 0
+
+
+async def pull_due(database: Database, keys: Keys, now: datetime) -> Pulled:
+    """Pulls yesterday, once suppliers know it, for all cards that have no figure yet, and rolls its month up."""
+    here = now.astimezone(CHINA)
+    if here.hour < READY_HOUR:
+        return Pulled()
+    return await pull(database, keys, here.date() - timedelta(days=1))
+
+
+async def pull(database: Database, keys: Keys, day: date) -> Pulled:
+    """Pulls a day for all cards in service that have no figure of it yet."""
+    async with database.transaction(system("pull usage")) as session:
+        suppliers = list(await session.scalars(select(Supplier).where(Supplier.status == CatalogStatus.ACTIVE)))
+    told = missing = 0
+    for supplier in suppliers:
+        found = await _pull_from(database, keys, supplier, day)
+        told, missing = told + found.told, missing + found.missing
+    if told:
+        await roll_up(database, day)
+    return Pulled(told, missing)
+
+
+async def roll_up(database: Database, day: date) -> None:
+    """Brings the month of a day up to date (S0-52)."""
+    month = day.replace(day=1)
+    until = (month + timedelta(days=32)).replace(day=1)
+    async with database.transaction(system("roll usage up")) as session:
+        await session.execute(ROLL_UP, {"month": month, "since": _midnight(month), "until": _midnight(until)})
+
+
+async def _pull_from(database: Database, keys: Keys, supplier: Supplier, day: date) -> Pulled:
+    key = None
+    if supplier.api_key_encrypted is not None:
+        key = keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
+    told = missing = last = 0
+    while True:
+        async with database.transaction(system("pull usage")) as session:
+            cards = await _without(session, supplier.id, day, last)
+        if not cards:
+            return Pulled(told, missing)
+        last = max(cards)
+        answers = await carriers.usage(CarrierQuery(supplier.interface_name, key, list(cards.values())), day)
+        used = {
+            card: answer for card, answer in zip(cards, answers, strict=True) if not isinstance(answer, GatewayError)
+        }
+        failures = [answer for answer in answers if isinstance(answer, GatewayError)]
+        told, missing = told + len(used), missing + len(failures)
+        if failures:
+            log.warning("a supplier did not tell usage", supplier=supplier.id, cards=len(failures), why=str(failures[0]))
+        if used:
+            await record(database, day, used)
+        elif failures and failures[0].code in ("CARRIER_UNAVAILABLE", "NOT_SUPPORTED"):
+            # the next cards would fare no better
+            return Pulled(told, missing)
+
+
+async def _without(session: AsyncSession, supplier: int, day: date, after: int) -> Mapping[int, str]:
+    """The next cards of a supplier that have no figure of the day, by key."""
+    known = select(DailyUsage.id).where(DailyUsage.sim_card_id == SimCard.id, DailyUsage.at == _midnight(day))
+    rows = await session.execute(
+        select(SimCard.id, SimCard.iccid)
+        .where(
+            SimCard.supplier_id == supplier,
+            SimCard.id > after,
+            SimCard.status.in_(IN_SERVICE),
+            SimCard.activated_at < _midnight(day) + timedelta(days=1),
+            ~known.exists(),
+        )
+        .order_by(SimCard.id)
+        .limit(BATCH)
+    )
+    return {key: iccid for key, iccid in rows}
+
+
+async def record(database: Database, day: date, used: Mapping[int, int]) -> None:
+    """Writes down what cards used on a day, in KB; packages that are used up make room for the next, and where none
+    comes the card is stopped. A repeat changes nothing."""
+    principal = system("record usage")
+    cards = sorted(used)
+    async with database.transaction(principal) as session:
+        work = Unit(principal, session)
+        # whoever changes the queue of a card holds the card
+        held = list(
+            await session.scalars(select(SimCard).where(SimCard.id.in_(cards)).order_by(SimCard.id).with_for_update())
+        )
+        values = {"cards": cards, "used": [used[card] for card in cards], "at": _midnight(day), "day": day}
+        counted = list(await session.scalars(RECORD, values))
+        if not counted:
+            return
+        await thresholds.tell(work, counted)
+        changed = await subscriptions.advance(session, counted, datetime.now(UTC))
+        await _stop(work, [card for card in held if card.id in changed and card.status is SimStatus.ACTIVE])
+
+
+LEFT_WITH_NOTHING = text("""
+SELECT c.id FROM sim_card c WHERE c.id = ANY (:cards)
+  AND EXISTS (SELECT FROM package_subscription u WHERE u.sim_card_id = c.id AND u.plan_kind = 'DATA'
+              AND u.status = 'USED_UP')
+  AND NOT EXISTS (SELECT FROM package_subscription a WHERE a.sim_card_id = c.id AND a.plan_kind = 'DATA'
+                  AND a.status = 'ACTIVE')
+""").bindparams(_CARDS)
+
+
+async def _stop(work: Unit, cards: Sequence[SimCard]) -> None:
+    """Suspends the cards that have used up all that was bought for them, where their holders want that."""
+    if not cards:
+        return
+    spent = set(await work.session.scalars(LEFT_WITH_NOTHING, {"cards": [card.id for card in cards]}))
+    wanted: dict[str, bool] = {}
+    for path in sorted({card.tenant_path for card in cards if card.id in spent}):
+        found = await parameters.read_effective(work.session, SUSPEND, path)
+        wanted[path] = found is not None and found.value is True
+    stopped = [card for card in cards if card.id in spent and wanted[card.tenant_path]]
+    if stopped:
+        await lifecycle.step(work, stopped, "SUSPEND", "used up")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
