@@ -22,6 +22,7 @@ from models import (
     system,
     tenancy,
     tracking,
+    usage,
     webhook,
     withdrawals,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "system",
     "tenancy",
     "tracking",
+    "usage",
     "webhook",
     "withdrawals",
 ]

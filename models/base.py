@@ -157,12 +157,14 @@ class LogEntry(AppendOnly, TenantOwned):
 
 
 class Partitioned:
-    """Logs and mass data by the time when they happened: one partition a month (UTC), all behind one wall.
+    """Logs and mass data by the time when they happened: one partition a month, or a day (UTC), all behind one wall.
 
-    What is older than so many months as the parameter ``__retention__`` says is dropped with its partition.
+    What is older than so many months as the parameter ``__retention__`` says is dropped with its partition; where
+    there is none, a retention policy says for how many days rows are kept.
     """
 
-    __retention__: ClassVar[str]
+    __retention__: ClassVar[str | None] = None
+    __period__: ClassVar[str] = "month"
 
     at: Mapped[datetime] = mapped_column(server_default=func.now(), primary_key=True, index=True)
 

@@ -1,4 +1,4 @@
-"""Tables in monthly partitions: what makes a partition, and what drops those that are past their time.
+"""Tables in partitions of a month or a day: what makes a partition, and what drops those that are past their time.
 
 Partitions stand in a schema of their own, which nobody but their owner enters: rows are reached through the table, and
 so through its wall. The application's role owns nothing; two functions of the owner's do for it what only an owner
@@ -32,16 +32,17 @@ _CHECKED = """
 _HARDENED = """LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '5s'"""
 
-MAKE = f"""CREATE OR REPLACE FUNCTION public.make_partition(parent text, month date) RETURNS boolean {_HARDENED} AS $$
+MAKE = f"""CREATE OR REPLACE FUNCTION public.make_partition(parent text, day date, period text DEFAULT 'month')
+RETURNS boolean {_HARDENED} AS $$
 DECLARE
-    since timestamptz := date_trunc('month', month);
-    until timestamptz := since + interval '1 month';
-    made text := parent || to_char(since, '_YYYY_MM');
+    since timestamptz := date_trunc(period, day);
+    until timestamptz := since + ('1 ' || period)::interval;
+    made text := parent || to_char(since, CASE period WHEN 'day' THEN '_YYYY_MM_DD' ELSE '_YYYY_MM' END);
     stray boolean;
     held text;
 BEGIN{_CHECKED}
     IF since IS NULL OR since > now() + interval '24 months' OR since < now() - interval '10 years' THEN
-        RAISE EXCEPTION 'no partition is made for %', month USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'no partition is made for %', day USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF to_regclass(format('{SCHEMA}.%I', made)) IS NOT NULL THEN
         RETURN false;
@@ -68,22 +69,24 @@ BEGIN{_CHECKED}
     END IF;
     RETURN true;
 END $$"""  # noqa: S608 - nothing in it is given by anybody
-"""Makes the partition of a month, and tells whether it had to be made. Rows of that month that nobody was ready for
-are fetched from the default partition."""
+"""Makes the partition of a month or a day, and tells whether it had to be made. Rows of that time that nobody was ready
+for are fetched from the default partition."""
 
-DROP = f"""CREATE OR REPLACE FUNCTION public.drop_partitions(parent text, before date) RETURNS integer {_HARDENED} AS $$
+DROP = f"""CREATE OR REPLACE FUNCTION public.drop_partitions(parent text, before date, period text DEFAULT 'month')
+RETURNS integer {_HARDENED} AS $$
 DECLARE
     past text;
     dropped integer := 0;
+    pattern text := CASE period WHEN 'day' THEN '_[0-9]{{4}}_[0-9]{{2}}_[0-9]{{2}}' ELSE '_[0-9]{{4}}_[0-9]{{2}}' END;
 BEGIN{_CHECKED}
-    IF before IS NULL OR before > date_trunc('month', now()) - interval '1 month' THEN
-        RAISE EXCEPTION 'what is younger than a month is kept' USING ERRCODE = 'invalid_parameter_value';
+    IF before IS NULL OR before > date_trunc(period, now()) - ('1 ' || period)::interval THEN
+        RAISE EXCEPTION 'what is younger than a % is kept', period USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOR past IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = format('public.%I', parent)::regclass AND c.relnamespace = '{SCHEMA}'::regnamespace
-            AND c.relname ~ ('^' || parent || '_[0-9]{{4}}_[0-9]{{2}}$')
-            AND to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month' <= before
+            AND c.relname ~ ('^' || parent || pattern || '$')
+            AND to_date(substr(c.relname, length(parent) + 2), 'YYYY_MM_DD') + ('1 ' || period)::interval <= before
         ORDER BY c.relname
     LOOP
         EXECUTE format('DROP TABLE {SCHEMA}.%I', past);
@@ -91,11 +94,12 @@ BEGIN{_CHECKED}
     END LOOP;
     RETURN dropped;
 END $$"""  # noqa: S608 - nothing in it is given by anybody
-"""Drops the partitions that ended before a day, and tells how many. At least the last whole month always stays."""
+"""Drops the partitions that ended before a day, and tells how many. At least the last whole month, or
+day, always stays."""
 
 
 def partitioned() -> list[tuple[type[Any], Table]]:
-    """The models whose tables stand in monthly partitions, by name."""
+    """The models whose tables stand in partitions, by name."""
     found: list[type[Any]] = [m.class_ for m in Base.registry.mappers if issubclass(m.class_, Partitioned)]
     return [(model, table_of(model)) for model in sorted(found, key=lambda model: model.__name__)]
 
@@ -104,7 +108,9 @@ def statements(role: str) -> Iterator[str]:
     """The SQL that a role keeps partitions by; run by the owner after the tables exist, safe to repeat."""
     yield f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
     yield f"REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC, {role}"
-    for function, signature in ((MAKE, "make_partition(text, date)"), (DROP, "drop_partitions(text, date)")):
+    for function, name in ((MAKE, "make_partition"), (DROP, "drop_partitions")):
+        signature = f"{name}(text, date, text)"
+        yield f"DROP FUNCTION IF EXISTS public.{name}(text, date)"
         yield function
         yield f"REVOKE ALL ON FUNCTION public.{signature} FROM PUBLIC"
         yield f"GRANT EXECUTE ON FUNCTION public.{signature} TO {role}"

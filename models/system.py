@@ -33,6 +33,7 @@ class TaskKind(enum.Enum):
     SIM_RANGE = "SIM_RANGE"
     EXPORT = "EXPORT"
     BATCH_RECHARGE = "BATCH_RECHARGE"
+    SESSION_IMPORT = "SESSION_IMPORT"
 
 
 class TaskStatus(enum.Enum):

@@ -18,7 +18,6 @@ from models.base import (
     Personal,
     TenantOwned,
     Timestamped,
-
     stored_enum,
 )
 from models.identity import EndUser
@@ -228,5 +227,3 @@ class RetentionPolicy(Timestamped, TenantOwned, Base):
     table: Mapped[RetainedTable] = mapped_column("table", stored_enum(RetainedTable))
     days: Mapped[int]
     mode: Mapped[RetentionMode] = mapped_column(stored_enum(RetentionMode))
-
-

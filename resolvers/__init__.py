@@ -29,6 +29,7 @@ from resolvers import (
     system,
     tenancy,
     tracking,
+    usage,
     webhook,
     withdrawals,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "system",
     "tenancy",
     "tracking",
+    "usage",
     "webhook",
     "withdrawals",
 ]

@@ -35,6 +35,7 @@ from services.conflicts import given_up
 from services.rates import Bucket
 from services.refusal import Refusal, not_found
 from services.runtime import DoorRules, Origin, Runtime, Work
+from services.usage import ratios
 
 log = structlog.get_logger()
 
@@ -137,6 +138,8 @@ async def _run(
         await runtime.access.changed(policies=work.policies_changed)
     if work.published_changed:
         await runtime.kept.changed()
+    if work.usage_ratios_changed:
+        await ratios.changed(runtime.redis)
     if work.events:
         await context.nudge()
     return payload

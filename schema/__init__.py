@@ -25,6 +25,7 @@ from schema import (
     system,
     tenancy,
     tracking,
+    usage,
     webhook,
     withdrawals,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "system",
     "tenancy",
     "tracking",
+    "usage",
     "webhook",
     "withdrawals",
 ]

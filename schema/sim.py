@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from schema.orders import PackageSubscription
     from schema.plan_changes import SimPlanChange
     from schema.tenancy import Tenant
+    from schema.usage import DataBalance
 
 enum_type(SimType, "M2M is an industrial card (机械卡), CONSUMER an ordinary one (消费卡) (S0-04).")
 enum_type(SimStatus, "Where a card is in its life.")
@@ -99,6 +100,10 @@ class SimCard(Node):
     )
     plan_changes: Connection[SimPlanChange] = to_many(
         "Its changes of plan, past and to come (S0-17).", by=models.plan_changes.SimPlanChange.sim_card_id
+    )
+    data_balance: DataBalance | None = live(
+        "What is left of the data package in use, as it is shown to customers; null where none is (S0-32).",
+        needs=("tenant_id",),
     )
     carrier_state: CarrierState | None = live(
         "Asked of the supplier now, through its interface (S0-41).", needs=("iccid", "supplier_id")

@@ -50,7 +50,7 @@ from server.http import GraphQLEndpoint
 from server.languages import language_of
 from server.settings import Settings, get_settings
 from server.websocket import GraphQLTransportWS, RequestRefused
-from services import logs, parameters
+from services import logs, parameters, retention
 from services.files import open_store
 from services.files.judging import KNOWN_TYPES
 from services.kept import Kept
@@ -253,6 +253,7 @@ class Application:
         await self.runtime.access.start()
         await self.runtime.kept.start()
         await parameters.install(self.database)
+        await retention.install(self.database)
         # uploads that an earlier process of this machine did not live to finish
         await asyncio.to_thread(self.runtime.files.remove_passing, datetime.now(UTC) - timedelta(days=1))
 

@@ -68,6 +68,20 @@ BUILT_IN = {
             "30",
             ParameterType.INTEGER,
         ),
+        BuiltIn(
+            "usage.amplification",
+            "By how much usage is shown greater than it is, where no ratio of its own is set",
+            "1",
+            ParameterType.DECIMAL,
+        ),
+        BuiltIn(
+            "usage.suspendWhenUsedUp",
+            "Whether a card is suspended once all data that was bought for it is used",
+            "true",
+            ParameterType.BOOLEAN,
+            overridable=True,
+        ),
+        BuiltIn("usage.dailyMonths", "Months for which the daily usage of cards is kept", "24", ParameterType.INTEGER),
         BuiltIn("logs.operationMonths", "Months for which the operation log is kept", "24", ParameterType.INTEGER),
         BuiltIn("logs.loginMonths", "Months for which the login log is kept", "12", ParameterType.INTEGER),
     )

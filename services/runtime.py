@@ -111,6 +111,8 @@ class Work(Unit):
     origin: Origin = field(default_factory=Origin, kw_only=True)
     access_changed: bool = field(default=False, kw_only=True)
     policies_changed: bool = field(default=False, kw_only=True)
+    usage_ratios_changed: bool = field(default=False, kw_only=True)
+    """Whether what usage is multiplied by was changed, so that what was worked out is forgotten."""
     published_changed: bool = field(default=False, kw_only=True)
     """Whether something was changed that processes keep of what is published."""
     person_erased: bool = field(default=False, kw_only=True)

@@ -4,11 +4,12 @@ gives it to another; every task may therefore run twice and says how it bears th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from celery import Celery
 
+from authz.session import Database
 from services import logs
 from services.files import FileStore, open_store
 from services.keys import Keys
@@ -32,6 +33,7 @@ app = Celery(
         "tasks.payments",
         "tasks.sim",
         "tasks.system",
+        "tasks.usage",
         "tasks.webhook",
     ],
 )
@@ -57,6 +59,9 @@ app.conf.update(
         "close orders that nobody pays": {"task": "tasks.orders.expire", "schedule": 30.0},
         "ask after payments": {"task": "tasks.payments.check", "schedule": 15.0},
         "give money back": {"task": "tasks.payments.refund", "schedule": 15.0},
+        "count sessions": {"task": "tasks.usage.count", "schedule": 60.0},
+        "count the present": {"task": "tasks.usage.count_present", "schedule": 300.0},
+        "pull usage": {"task": "tasks.usage.pull", "schedule": 3600.0},
         "reconcile payments": {"task": "tasks.payments.reconcile", "schedule": 1800.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},
         "put changes of plan in force": {"task": "tasks.orders.change_plans", "schedule": 60.0},
@@ -67,11 +72,29 @@ app.conf.update(
 )
 
 
+def secret_keys() -> Keys:
+    """The keys of the installation."""
+    return Keys(settings.secret_key.get_secret_value())
+
+
 def file_store() -> FileStore:
     """The file store of the installation."""
-    return open_store(settings.state_dir / "files", Keys(settings.secret_key.get_secret_value()), settings.files)
+    return open_store(settings.state_dir / "files", secret_keys(), settings.files)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs a coroutine in a worker process."""
     asyncio.run(work())
+
+
+def with_database(work: Callable[[Database], Awaitable[object]]) -> None:
+    """Runs a piece of work in a worker process, with a database of its own."""
+
+    async def whole() -> None:
+        database = Database(settings.database_url, pooled=False)
+        try:
+            await work(database)
+        finally:
+            await database.close()
+
+    run(whole)

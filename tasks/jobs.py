@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +13,7 @@ from authz.session import Database
 from services import retention
 from services.jobs.running import bury_dead, carry_out, forgotten
 from services.jobs.scheduling import queue_due
-from tasks.app import app, file_store, run, settings
+from tasks.app import app, file_store, with_database
 
 log = structlog.get_logger()
 LOOK_EVERY = 1.0
@@ -33,7 +31,7 @@ class Scheduler(PersistentScheduler):  # type: ignore[misc]
         if time.monotonic() - self.looked >= LOOK_EVERY:
             self.looked = time.monotonic()
             try:
-                asyncio.run(_with_database(lambda database: queue_due(database, datetime.now(UTC))))
+                with_database(lambda database: queue_due(database, datetime.now(UTC)))
             except Exception:
                 # the next second may find the database again; until then nothing is lost
                 log.exception("due jobs could not be queued")
@@ -44,7 +42,7 @@ class Scheduler(PersistentScheduler):  # type: ignore[misc]
 @app.task(name="tasks.jobs.execute", ignore_result=True)  # type: ignore[untyped-decorator]
 def execute(runs: list[int]) -> None:
     """Does runs one after the other. A repeat leaves alone what has begun: a job is not begun twice (S1-26)."""
-    run(lambda: _with_database(lambda database: carry_out(database, file_store(), runs)))
+    with_database(lambda database: carry_out(database, file_store(), runs))
 
 
 @app.task(name="tasks.jobs.mend", ignore_result=True)  # type: ignore[untyped-decorator]
@@ -56,18 +54,10 @@ def mend() -> None:
         for runs in await forgotten(database, datetime.now(UTC)):
             app.send_task("tasks.jobs.execute", kwargs={"runs": runs})
 
-    run(lambda: _with_database(work))
+    with_database(work)
 
 
 @app.task(name="tasks.jobs.keep_partitions", ignore_result=True)  # type: ignore[untyped-decorator]
 def keep_partitions() -> None:
-    """Makes the coming months of the logs, and drops those past their time. A repeat finds nothing to do."""
-    run(lambda: _with_database(lambda database: retention.keep(database, datetime.now(UTC))))
-
-
-async def _with_database(work: Callable[[Database], Awaitable[object]]) -> None:
-    database = Database(settings.database_url, pooled=False)
-    try:
-        await work(database)
-    finally:
-        await database.close()
+    """Makes the coming partitions, and drops those past their time. A repeat finds nothing to do (S0-62)."""
+    with_database(lambda database: retention.keep(database, file_store(), datetime.now(UTC)))

@@ -19,6 +19,7 @@ CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
     "export.run": "tasks.exports.run",
     "orders.recharge": "tasks.orders.recharge",
+    "usage.take_in": "tasks.usage.take_in",
     "payments.refund": "tasks.payments.refund",
     "payments.reconcile": "tasks.payments.reconcile",
     "job.run": "tasks.jobs.execute",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from authz.session import Database
 from services.tasks.opening import TOPICS
 from services.tasks.running import abandoned
-from tasks.app import app, run, settings
+from tasks.app import app, with_database
 from tasks.outbox import CONSUMERS
 
 
@@ -13,12 +13,8 @@ from tasks.outbox import CONSUMERS
 def resume() -> None:
     """Gives tasks whose worker has died to another; one that is given twice is done once."""
 
-    async def work() -> None:
-        database = Database(settings.database_url, pooled=False)
-        try:
-            for kind, task in await abandoned(database):
-                app.send_task(CONSUMERS[TOPICS[kind]], kwargs={"task": task})
-        finally:
-            await database.close()
+    async def work(database: Database) -> None:
+        for kind, task in await abandoned(database):
+            app.send_task(CONSUMERS[TOPICS[kind]], kwargs={"task": task})
 
-    run(work)
+    with_database(work)

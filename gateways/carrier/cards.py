@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Protocol
 
 from gateways.http import GatewayError
@@ -50,6 +51,10 @@ class Carrier(Protocol):
 
     async def states(self, api_key: str | None, iccids: Sequence[str]) -> list[CardState | GatewayError]:
         """One answer for each card, in order."""
+        ...
+
+    async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[int | GatewayError]:
+        """What each card used on a day of China's calendar, in KB, in order."""
         ...
 
     async def close(self) -> None:

@@ -13,7 +13,8 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Generic, Self, TypeVar
 
 import httpx
@@ -25,6 +26,10 @@ from gateways.http import GatewayError, Partner, PerLoop
 TOKEN_PATH = "/v5/ec/get/token"  # noqa: S105
 STATUS_PATH = "/v5/ec/query/sim-status"
 SESSION_PATH = "/v5/ec/query/sim-session"
+
+USAGE_PATH = "/v5/ec/query/sim-data-usage-daily/batch"
+BATCH = 100
+"""So many cards may be asked about at once."""
 
 SUCCESS = "0"
 TOKEN_EXPIRED = "12021"  # noqa: S105
@@ -72,6 +77,15 @@ class _Session(_Wire):
 
 class _Sessions(_Wire):
     sessions: list[_Session] = Field(alias="simSessionList")
+
+
+class _Usage(_Wire):
+    iccid: str
+    amount: Decimal = Field(alias="dataAmount", ge=0)
+
+
+class _Usages(_Wire):
+    usages: list[_Usage] = Field(alias="dataAmountList")
 
 
 class _Outcome(_Wire):
@@ -127,6 +141,20 @@ class OneLink:
             answers[position] = answer
         return answers
 
+    async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[int | GatewayError]:
+        found: list[int | GatewayError] = []
+        for start in range(0, len(iccids), BATCH):
+            some = iccids[start : start + BATCH]
+            answer = await self._usage(api_key, some, day)
+            if isinstance(answer, _TokenExpired):
+                answer = await self._usage(api_key, some, day)
+            if isinstance(answer, GatewayError):
+                found += [answer for _ in some]
+            else:
+                unknown = GatewayError("CARRIER_REFUSED", "OneLink does not tell of the card.")
+                found += [answer.get(iccid, unknown) for iccid in some]
+        return found
+
     async def close(self) -> None:
         self._buying.pop()
         await self._partner.close()
@@ -142,6 +170,21 @@ class OneLink:
             return [error for _ in iccids]
         return await asyncio.gather(*(self._state(account, token, iccid) for iccid in iccids))
 
+    async def _usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> dict[str, int] | GatewayError:
+        token = ""
+        try:
+            account = _Account.of(api_key)
+            token = await self._token(account)
+            told = await self._ask(
+                account, USAGE_PATH, _Usages, token=token, iccids="_".join(iccids), queryDate=f"{day:%Y%m%d}"
+            )
+        except _TokenExpired as error:
+            self._forget(account, token)
+            return error
+        except GatewayError as error:
+            return error
+        return {one.iccid: int(one.amount.to_integral_value(ROUND_HALF_UP)) for one in told.usages}
+
     async def _state(self, account: _Account, token: str, iccid: str) -> CardState | GatewayError:
         try:
             status = await self._ask(account, STATUS_PATH, _Status, token=token, iccid=iccid)
@@ -149,9 +192,7 @@ class OneLink:
                 return GatewayError("CARRIER_REFUSED", "OneLink does not know the card.")
             found = await self._ask(account, SESSION_PATH, _Sessions, token=token, iccid=iccid)
         except _TokenExpired as error:
-            kept = self._tokens.get(account)
-            if kept is not None and kept.value == token:
-                del self._tokens[account]
+            self._forget(account, token)
             return error
         except GatewayError as error:
             return error
@@ -159,6 +200,11 @@ class OneLink:
             CARD_STATUSES.get(status.card_status, CardStatus.UNKNOWN),
             online=any(session.status == ONLINE for session in found.sessions),
         )
+
+    def _forget(self, account: _Account, token: str) -> None:
+        kept = self._tokens.get(account)
+        if kept is not None and kept.value == token:
+            del self._tokens[account]
 
     async def _token(self, account: _Account) -> str:
         async with self._buying.get()[account]:

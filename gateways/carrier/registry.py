@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateways.carrier.cards import CardState, Carrier, CarrierQuery
@@ -34,6 +36,15 @@ class Carriers:
             unknown = GatewayError("NOT_SUPPORTED", f"No adapter speaks to the interface {query.interface_name}.")
             return [unknown for _ in query.iccids]
         return await carrier.states(query.api_key, query.iccids)
+
+    async def usage(self, query: CarrierQuery, day: date) -> list[int | GatewayError]:
+        """What each card used on a day of China's calendar, in KB, in order; an error in the place of a card of which
+        the carrier does not tell. Codes as for `states`."""
+        carrier = self._speaking(query.interface_name)
+        if carrier is None:
+            unknown = GatewayError("NOT_SUPPORTED", f"No adapter speaks to the interface {query.interface_name}.")
+            return [unknown for _ in query.iccids]
+        return await carrier.usage(query.api_key, query.iccids, day)
 
     async def close(self) -> None:
         """Ends the connections of the running event loop. Tokens stay, and what is known of failing carriers."""

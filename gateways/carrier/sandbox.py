@@ -24,6 +24,7 @@ from starlette.routing import Route
 TOKEN_PATH = "/v5/ec/get/token"  # noqa: S105
 STATUS_PATH = "/v5/ec/query/sim-status"
 SESSION_PATH = "/v5/ec/query/sim-session"
+USAGE_PATH = "/v5/ec/query/sim-data-usage-daily/batch"
 TOKEN_EXPIRED = "12021"  # noqa: S105
 
 PASSWORD = "sandbox"  # noqa: S105
@@ -33,18 +34,21 @@ SENDING = frozenset({"2", "6", "00"})
 
 
 class Sandbox:
-    """Tokens are good for `token_seconds`; `tokens` has those sold. `calls` counts all calls to each path."""
+    """Tokens are good for `token_seconds`; `tokens` has those sold. `calls` counts all calls to each path. `used`
+    has what cards used on days, in KB, by ICCID and day such as "20261129"."""
 
     def __init__(self, token_seconds: int = 3600) -> None:
         self.calls: Counter[str] = Counter()
         self._token_seconds = token_seconds
         self.tokens: dict[str, float] = {}
         self._faults: Counter[str] = Counter()
+        self.used: dict[tuple[str, str], int | str] = {}
         self.app = Starlette(
             routes=[
                 Route(TOKEN_PATH, self._answer),
                 Route(STATUS_PATH, self._answer),
                 Route(SESSION_PATH, self._answer),
+                Route(USAGE_PATH, self._answer),
                 Route("/_faults", self._order_fault, methods=["POST"]),
             ]
         )
@@ -73,6 +77,19 @@ class Sandbox:
             return self._sell_token(request)
         return self._tell(request)
 
+    def _tell_usage(self, request: Request) -> Response:
+        """What cards used on a day, in KB; those that nobody has ordered otherwise have used nothing, and unknown ones
+        are left out."""
+        iccids, day = request.query_params.get("iccids", "").split("_"), request.query_params.get("queryDate", "")
+        if len(iccids) > 100 or not re.fullmatch(r"\d{8}", day):
+            return _refusal("12005", "参数错误")
+        told = [
+            {"iccid": iccid, "dataAmount": str(self.used.get((iccid, day), 0))}
+            for iccid in iccids
+            if re.fullmatch(r"\d{19,20}", iccid) and not self._due("unknown_card")
+        ]
+        return _success({"dataAmountList": told})
+
     def _sell_token(self, request: Request) -> Response:
         appid = request.query_params.get("appid", "")
         if not re.fullmatch(re.escape(appid) + r"\d{22}", request.query_params.get("transid", "")):
@@ -91,6 +108,8 @@ class Sandbox:
             return _refusal(TOKEN_EXPIRED, "TOKEN不存在或已过期")
         if not re.fullmatch(r".+\d{22}", request.query_params.get("transid", "")):
             return _refusal("12002", "TRANSID格式错误")
+        if request.url.path == USAGE_PATH:
+            return self._tell_usage(request)
         if self._due("unknown_card") or not re.fullmatch(r"\d{19,20}", iccid):
             return _refusal("12004", "卡号不存在")
         status = PB_STATUSES.get(iccid[-1], iccid[-1])

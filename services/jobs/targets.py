@@ -95,8 +95,8 @@ async def _partitions(occasion: Occasion, _: Mapping[str, int]) -> str:
     """Logs are the platform's to keep: a job of any other tenant does nothing."""
     if occasion.owner.path != ROOT_PATH:
         return "Nothing: partitions are the platform's."
-    kept = await retention.keep(occasion.database, occasion.at)
-    return f"Made: {kept.made}, dropped: {kept.dropped}"
+    kept = await retention.keep(occasion.database, occasion.files, occasion.at)
+    return f"Made: {kept.made}, dropped: {kept.dropped}, written: {kept.written}"
 
 
 async def _unused_content(occasion: Occasion, arguments: Mapping[str, int]) -> str:

@@ -199,6 +199,28 @@ EMAIL_CODE = Kind(
     security=True,
     useful_for=timedelta(minutes=codes.MINUTES),
 )
+DATA_NEARLY_USED = Kind(
+    "data.nearly_used",
+    frozenset({"card", "percent"}),
+    {
+        Language.ZH_CN: Text("流量即将用完", "您好：\n\n卡 {card} 的套餐流量已使用超过 {percent}%。\n"),
+        Language.ZH_TW: Text("流量即將用完", "您好：\n\n卡 {card} 的套餐流量已使用超過 {percent}%。\n"),
+        Language.EN: Text(
+            "Data is nearly used up", "Hello,\n\nmore than {percent}% of the data on card {card} has been used.\n"
+        ),
+    },
+    window=timedelta(days=400),
+)
+DATA_USED_UP = Kind(
+    "data.used_up",
+    frozenset({"card"}),
+    {
+        Language.ZH_CN: Text("流量已用完", "您好：\n\n卡 {card} 的套餐流量已用完。\n"),
+        Language.ZH_TW: Text("流量已用完", "您好：\n\n卡 {card} 的套餐流量已用完。\n"),
+        Language.EN: Text("Data is used up", "Hello,\n\nthe data on card {card} has been used up.\n"),
+    },
+    window=timedelta(days=400),
+)
 
 KINDS = {
     kind.key: kind
@@ -212,5 +234,7 @@ KINDS = {
         PASSWORD_RESET,
         PASSWORD_CHANGED,
         EMAIL_CODE,
+        DATA_NEARLY_USED,
+        DATA_USED_UP,
     )
 }

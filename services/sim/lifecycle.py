@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, select, update
@@ -9,7 +10,7 @@ from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, sele
 from models.base import table_of
 from models.sim import SimCard, SimStatus, SimStatusChange
 from services.refusal import Refusal
-from services.runtime import Work
+from services.runtime import Unit, Work
 from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine, Transition
 from services.webhook.events import STATUS_CHANGED, cards_changed
@@ -31,8 +32,13 @@ TRANSITIONS = StateMachine(
 
 async def change_status(work: Work, selection: Selection, action: str, reason: str | None) -> list[int]:
     """Takes all of the cards one step, or none: WRONG_STATUS names how many stand elsewhere."""
-    transition = TRANSITIONS[action]
     cards = await locked_cards(work, selection)
+    return await step(work, cards, action, reason)
+
+
+async def step(work: Unit, cards: Sequence[SimCard], action: str, reason: str | None) -> list[int]:
+    """The same, for cards that the caller holds."""
+    transition = TRANSITIONS[action]
     check(transition, [card.status for card in cards])
     keys = [card.id for card in cards]
     await record(work, keys, transition.action, transition.target, reason)
@@ -53,7 +59,7 @@ def check(transition: Transition[SimStatus], statuses: list[SimStatus]) -> None:
         raise Refusal("WRONG_STATUS", "cards", count=len(wrong), status=wrong[0].name, action=transition.action)
 
 
-async def record(work: Work, keys: list[int], action: str, target: SimStatus, reason: str | None) -> None:
+async def record(work: Unit, keys: list[int], action: str, target: SimStatus, reason: str | None) -> None:
     """Writes the step into each card's history, before the cards themselves change."""
     card = SimCard.__table__
     await work.session.execute(

@@ -19,6 +19,7 @@ TOPICS = {
     TaskKind.SIM_RANGE: "sim.enter",
     TaskKind.EXPORT: "export.run",
     TaskKind.BATCH_RECHARGE: "orders.recharge",
+    TaskKind.SESSION_IMPORT: "usage.take_in",
 }
 """The event by which a worker hears of a task."""
 

@@ -129,9 +129,7 @@ async def count_due(database: Database, now: datetime) -> int:
 async def count_day(session: AsyncSession, day: date, now: datetime) -> None:
     """Counts a day from its records: its statistics, its intervals so far, and its month."""
     zone = await _zone(session)
-    since, until = (
-        datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + timedelta(days=1))
-    )
+    since, until = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + timedelta(days=1)))
     window = {"since": since, "until": until}
     await session.execute(SEE_FIRST, window)
     await session.execute(COUNT_DAY, {**window, "day": day})

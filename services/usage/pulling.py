@@ -1,7 +1,8 @@
 """What cards used on a day, pulled from their suppliers, and what follows from it (S0-51, S0-52).
 
 A day is pulled until every card in service has a figure: what a supplier did not answer is asked for again by the next
-run, and what it answered is not. A figure that changes is taken for what it is now. Days are China's, as carriers count.
+run, and what it answered is not. A figure that changes is taken for what it is now. Days are China's, as carriers
+count.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ async def _pull_from(database: Database, keys: Keys, supplier: Supplier, day: da
         failures = [answer for answer in answers if isinstance(answer, GatewayError)]
         told, missing = told + len(used), missing + len(failures)
         if failures:
-            log.warning("a supplier did not tell usage", supplier=supplier.id, cards=len(failures), why=str(failures[0]))
+            log.warning(
+                "a supplier did not tell usage", supplier=supplier.id, cards=len(failures), why=str(failures[0])
+            )
         if used:
             await record(database, day, used)
         elif failures and failures[0].code in ("CARRIER_UNAVAILABLE", "NOT_SUPPORTED"):
@@ -157,7 +160,7 @@ async def _without(session: AsyncSession, supplier: int, day: date, after: int) 
         .order_by(SimCard.id)
         .limit(BATCH)
     )
-    return {key: iccid for key, iccid in rows}
+    return dict(rows.tuples().all())
 
 
 async def record(database: Database, day: date, used: Mapping[int, int]) -> None:
@@ -205,5 +208,3 @@ async def _stop(work: Unit, cards: Sequence[SimCard]) -> None:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
-
-

@@ -25,7 +25,7 @@ from services.runtime import Runtime, Work
 DEFAULT = "usage.amplification"
 LEAST, MOST = Decimal(1), Decimal(100)
 GENERATION = "trellis:usage-ratio:generation"
-KEPT_SECONDS = 300
+KEPT_SECONDS = 60
 
 NEAREST = text("""
 SELECT DISTINCT ON (c.tenant_id) c.tenant_id, r.ratio
@@ -45,9 +45,7 @@ async def set_ratio(work: Work, tenant_id: int, ratio: Decimal | None) -> UsageR
     customer = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id))
     if customer is None or customer.kind is TenantKind.PLATFORM:
         raise not_found("customer")
-    found = await work.session.scalar(
-        select(UsageRatio).where(UsageRatio.customer_id == customer.id).with_for_update()
-    )
+    found = await work.session.scalar(select(UsageRatio).where(UsageRatio.customer_id == customer.id).with_for_update())
     work.usage_ratios_changed = True
     if ratio is None:
         if found is not None:
@@ -66,9 +64,19 @@ async def set_ratio(work: Work, tenant_id: int, ratio: Decimal | None) -> UsageR
     return found
 
 
+async def inherited(work: Work, tenant_id: int) -> Decimal:
+    """The ratio of a customer that has none of its own."""
+    async with work.as_the_system("usage ratios"):
+        found = (await work.session.execute(NEAREST, {"tenants": [tenant_id]})).first()
+    return (await _default(work.runtime)) if found is None else Decimal(found[1])
+
+
 async def changed(server: redis.Redis) -> None:
-    """What was worked out before counts no longer."""
-    await server.incr(GENERATION)
+    """What was worked out before counts no longer; it is forgotten by itself within a minute where Redis fails."""
+    try:
+        await server.incr(GENERATION)
+    except (redis.RedisError, OSError) as error:
+        log.warning("a change of usage ratios could not be told", error=str(error))
 
 
 async def effective(runtime: Runtime, tenants: Iterable[int]) -> Mapping[int, Decimal]:
@@ -82,7 +90,7 @@ async def effective(runtime: Runtime, tenants: Iterable[int]) -> Mapping[int, De
         return kept
     async with runtime.database.transaction(system("usage ratios")) as session:
         default = await _default(runtime)
-        nearest = {tenant: ratio for tenant, ratio in await session.execute(NEAREST, {"tenants": missing})}
+        nearest: dict[int, Decimal] = dict((await session.execute(NEAREST, {"tenants": missing})).tuples().all())
     found = {tenant: nearest.get(tenant, default) for tenant in missing}
     if generation is not None:
         await _keep(runtime.redis, generation, found)
@@ -104,10 +112,10 @@ async def _kept(server: redis.Redis, tenants: list[int]) -> tuple[dict[int, Deci
     """What is kept, and under which number; nothing and None while Redis does not answer."""
     try:
         number = await server.get(GENERATION)
-        generation = "0" if number is None else number.decode()
+        generation = "0" if number is None else _text(number)
         values = await server.mget([_key(generation, tenant) for tenant in tenants])
         found = {
-            tenant: Decimal(value.decode()) for tenant, value in zip(tenants, values, strict=True) if value is not None
+            tenant: Decimal(_text(value)) for tenant, value in zip(tenants, values, strict=True) if value is not None
         }
     except (redis.RedisError, OSError, InvalidOperation) as error:
         log.warning("usage ratios are not kept; asking the database", error=str(error))
@@ -127,3 +135,7 @@ async def _keep(server: redis.Redis, generation: str, found: Mapping[int, Decima
 
 def _key(generation: str, tenant: int) -> str:
     return f"trellis:usage-ratio:{generation}:{tenant}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

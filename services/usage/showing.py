@@ -10,8 +10,8 @@ from decimal import Decimal
 from sqlalchemy import func, select
 
 from authz.principal import Principal, system
-from models.orders import PackageSubscription, SubscriptionStatus
 from models.catalog import PlanKind
+from models.orders import PackageSubscription, SubscriptionStatus
 from models.sim import SimCard
 from models.usage import DailyUsage
 from services.refusal import Refusal, not_found

@@ -62,8 +62,10 @@ FROM (
     SELECT s.row_number, g.id AS gateway_id, coalesce(trim(s.session_no), '') AS session_no,
         coalesce(c.id, i.id) AS sim_card_id, coalesce(c.tenant_id, i.tenant_id) AS tenant_id,
         coalesce(c.tenant_path, i.tenant_path) AS tenant_path, coalesce(trim(s.ended), '') AS told_end,
-        CASE WHEN s.begun ~ '{MOMENT}' AND pg_input_is_valid(s.begun, 'timestamptz') THEN s.begun::timestamptz END AS begun,
-        CASE WHEN s.ended ~ '{MOMENT}' AND pg_input_is_valid(s.ended, 'timestamptz') THEN s.ended::timestamptz END AS ended,
+        CASE WHEN s.begun ~ '{MOMENT}' AND pg_input_is_valid(s.begun, 'timestamptz')
+            THEN s.begun::timestamptz END AS begun,
+        CASE WHEN s.ended ~ '{MOMENT}' AND pg_input_is_valid(s.ended, 'timestamptz')
+            THEN s.ended::timestamptz END AS ended,
         CASE WHEN s.upload ~ '{COUNT}' THEN s.upload::bigint END AS upload,
         CASE WHEN s.download ~ '{COUNT}' THEN s.download::bigint END AS download
     FROM staging s
@@ -90,9 +92,10 @@ WHERE r.packet_gateway_id = t.gateway_id AND r.session_no = t.session_no AND r.a
 """
 MARK_DAYS = """
 INSERT INTO session_day AS d (tenant_id, tenant_path, day, changed_at)
-SELECT DISTINCT $1::bigint, $2, (begun AT TIME ZONE $3)::date, clock_timestamp() FROM judged WHERE fault IS NULL
-ON CONFLICT (day) DO UPDATE SET changed_at = excluded.changed_at
+SELECT DISTINCT $1::bigint, $2, (begun AT TIME ZONE $3)::date, now() FROM judged WHERE fault IS NULL
+ON CONFLICT (day) DO UPDATE SET changed_at = clock_timestamp()
 """
+"""Once whoever counts a day has let go of it, so that it is counted again."""
 OPEN_PARTITIONS = """
 SELECT count(make_partition('session_record', day, 'day'))
 FROM (SELECT DISTINCT (begun AT TIME ZONE 'UTC')::date AS day FROM judged WHERE fault IS NULL) d
@@ -188,13 +191,15 @@ def _headings(path: Path) -> tuple[list[str], str, int]:
     except UnicodeDecodeError:
         raise _failure("BROKEN_FILE", filename=path.name) from None
     delimiter = max(DELIMITERS, key=text.count)
-    names = [unicodedata.normalize("NFKC", name).strip().lower() for name in next(csv.reader([text], delimiter=delimiter), [])]
+    cells = next(csv.reader([text], delimiter=delimiter), [])
+    names = [unicodedata.normalize("NFKC", cell).strip().lower() for cell in cells]
     known = {heading: column for column, headings in COLUMNS.items() for heading in headings}
-    missing = [headings[0] for column, headings in COLUMNS.items() if column not in OPTIONAL and not set(headings) & set(names)]
-    if missing or not set(COLUMNS["iccid"] + COLUMNS["imsi"]) & set(names):
+    found = {known.get(name) for name in names}
+    missing = [headings[0] for column, headings in COLUMNS.items() if column not in found | OPTIONAL]
+    if missing or not found & {"iccid", "imsi"}:
         raise _failure("HEADINGS_MISSING", headings=", ".join(missing or ["ICCID"]))
     unknown = [name for name in names if name not in known]
-    if unknown or len(set(names)) < len(names):
+    if unknown or len(found) < len(names):
         raise _failure("HEADINGS_UNKNOWN", headings=", ".join(unknown or names)[:200])
     return [known[name] for name in names], delimiter, len(line)
 

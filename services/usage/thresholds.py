@@ -37,13 +37,11 @@ async def tell(work: Unit, cards: Sequence[int]) -> None:
     )
     for key, used_up, card, holder in rows.all():
         kind = DATA_USED_UP if used_up else DATA_NEARLY_USED
-        told = {"card": card.display_iccid, "percent": str(NEARLY)} if not used_up else {"card": card.display_iccid}
-        to = [Recipient.tenant(holder)]
-        if card.end_user_id is not None:
-            person = await work.session.scalar(select(EndUser).where(EndUser.id == card.end_user_id))
-            if person is not None:
-                to.append(await Recipient.person(work.session, person))
-        for number, recipient in enumerate(to):
-            await send(
-                work, kind=kind.key, to=recipient, parameters=told, dedupe_key=f"package:{key}:{kind.key}:{number}"
-            )
+        told = {"card": card.display_iccid} | ({} if used_up else {"percent": str(NEARLY)})
+        recipients = [Recipient.tenant(holder)]
+        person = await work.session.scalar(select(EndUser).where(EndUser.id == card.end_user_id))
+        if person is not None:
+            recipients.append(await Recipient.person(work.session, person))
+        for number, to in enumerate(recipients):
+            once = f"package:{key}:{kind.key}:{number}"
+            await send(work.session, kind=kind.key, to=to, parameters=told, dedupe_key=once)

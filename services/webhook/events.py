@@ -21,7 +21,7 @@ from models.system import OutboxEvent
 from models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent, WebhookStatus
 from planner.ids import encode_id
 from services.api_keys import EXPIRING
-from services.runtime import Work
+from services.runtime import Unit
 
 API_VERSION = "2026-11"
 """The form of a payload; a change that a receiver could notice gets another."""
@@ -82,7 +82,7 @@ def _cards(payload: Mapping[str, Any]) -> list[str]:
     return [encode_id("sim", key) for key in payload["cards"]]
 
 
-def cards_changed(work: Work, topic: str, cards: Sequence[SimCard], **more: str) -> None:
+def cards_changed(work: Unit, topic: str, cards: Sequence[SimCard], **more: str) -> None:
     """Tells each holder of its cards, a hundred in one event."""
     held: dict[tuple[int, str], list[int]] = {}
     for card in cards:

@@ -412,7 +412,10 @@ def id_prefix(name: str, entity: str) -> str:
         "agent": "ten", "simCard": "sim", "order": "ord", "channel": "pch", "payment": "pay",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
-    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {"PackageOrder": "ord", "RenewalOrder": "ord"}
+    entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {
+        "PackageOrder": "ord",
+        "RenewalOrder": "ord",
+    }
     if name == "parent" and entity == "Department":
         return "dep"
     return known[name] if name in known else entities[entity]

@@ -37,6 +37,7 @@ from services.password_reset import (
 from services.payments import reconciling, refunding
 from services.recharge import recharge
 from services.sim.entering import enter
+from services.usage import taking_in
 from tasks.outbox import CONSUMERS
 
 TOKEN_SECONDS = 60 * (ACCESS_MINUTES - 5)
@@ -114,6 +115,7 @@ class Client:
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
             "export.run": lambda task: exports.carry_out(runtime, task),
             "orders.recharge": lambda task: recharge(runtime.database, task),
+            "usage.take_in": lambda task: taking_in.take_in(runtime.database, runtime.files, task),
             "payments.refund": lambda: refunding.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),
             "payments.reconcile": lambda channel, day: reconciling.reconcile(
                 runtime.database, runtime.keys, channel, date.fromisoformat(day)

@@ -141,6 +141,17 @@ from models.tenancy import (
 from models.tracking import (
     BehaviourEvent,
 )
+from models.usage import (
+    DailyStatistic,
+    DailyUsage,
+    FirstSession,
+    IntervalStatistic,
+    MonthlyStatistic,
+    MonthlyUsage,
+    SessionDay,
+    SessionRecord,
+    UsageRatio,
+)
 from models.webhook import (
     WebhookAttempt,
     WebhookDelivery,
@@ -804,6 +815,7 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     session.add(renewal)
     await session.flush()
     await _paid(session, world, name, tenant, renewal)
+    _used(session, world, name, tenant)
     line = OrderLine(
         **owner,
         order_id=order.id,
@@ -988,5 +1000,36 @@ async def _paid(session: AsyncSession, world: World, name: str, tenant: Tenant, 
                 resolved_at=at if came else None,
                 remark=mark(name),
             ),
+        ]
+    )
+
+
+def _used(session: AsyncSession, world: World, name: str, tenant: Tenant) -> None:
+    """What each tenant's first card used, its sessions, and what was counted from them."""
+    owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+    card, at = world.cards[name][0], datetime(2026, 2, 1, 12, 30, tenant.id % 60, tzinfo=UTC)
+    day, month = date(2026, 2, tenant.id % 28 + 1), date(2026, tenant.id % 12 + 1, 1)
+    person = {"end_user_id": world.end_users[name].id, "sim_card_id": card.id}
+    counted = {"connections": tenant.id, "new_users": 1, "upload_bytes": tenant.id, "download_bytes": 2**40}
+    session.add_all(
+        [
+            SessionRecord(
+                **owner,
+                at=at,
+                ended_at=at + timedelta(minutes=tenant.id) if tenant.id % 2 else None,
+                session_no=mark(name),
+                sim_card_id=card.id,
+                packet_gateway_id=1,
+                upload_bytes=2**40,
+                download_bytes=tenant.id,
+            ),
+            SessionDay(**owner, day=day, changed_at=at),
+            FirstSession(**owner, sim_card_id=card.id, at=at),
+            IntervalStatistic(**owner, at=at, connections=tenant.id, new_users=1),
+            DailyStatistic(**owner, day=day, active_cards=1, **counted),
+            MonthlyStatistic(**owner, month=month, busiest_day_connections=1, **counted),
+            DailyUsage(**owner, **person, at=at, day=day, used_kb=tenant.id),
+            MonthlyUsage(**owner, **person, month=month, used_kb=tenant.id),
+            UsageRatio(**owner, customer_id=tenant.id, ratio=1 + Decimal(tenant.id) / 10),
         ]
     )
