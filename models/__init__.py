@@ -2,9 +2,11 @@
 
 from models import (
     agreements,
+    bills,
     catalog,
     commission,
     dictionaries,
+    direct_orders,
     guidance,
     identity,
     jobs,
@@ -29,9 +31,11 @@ from models import (
 
 __all__ = [
     "agreements",
+    "bills",
     "catalog",
     "commission",
     "dictionaries",
+    "direct_orders",
     "guidance",
     "identity",
     "jobs",

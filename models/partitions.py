@@ -27,7 +27,9 @@ _CHECKED = """
     ) THEN
         RAISE EXCEPTION '% is no table in partitions', parent USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('partitions of ' || parent, 0));"""
+    """
+
+_ALONE = "PERFORM pg_advisory_xact_lock(hashtextextended('partitions of ' || parent, 0));"
 
 _HARDENED = """LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '5s'"""
@@ -44,6 +46,10 @@ BEGIN{_CHECKED}
     IF since IS NULL OR since > now() + interval '24 months' OR since < now() - interval '10 years' THEN
         RAISE EXCEPTION 'no partition is made for %', day USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF to_regclass(format('{SCHEMA}.%I', made)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    {_ALONE}
     IF to_regclass(format('{SCHEMA}.%I', made)) IS NOT NULL THEN
         RETURN false;
     END IF;
@@ -82,6 +88,7 @@ BEGIN{_CHECKED}
     IF before IS NULL OR before > date_trunc(period, now()) - ('1 ' || period)::interval THEN
         RAISE EXCEPTION 'what is younger than a % is kept', period USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    {_ALONE}
     FOR past IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = format('public.%I', parent)::regclass AND c.relnamespace = '{SCHEMA}'::regnamespace

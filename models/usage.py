@@ -66,7 +66,8 @@ class SessionRecord(Partitioned, LogEntry, Base):
 
 
 class SessionDay(TenantOwned, Base):
-    """A day of the platform's calendar with sessions: when the last of them came in, and when it was counted."""
+    """A day of the platform's calendar with sessions: when the last of them came in, when it was counted, and whether
+    its records are gone, or about to go: then none is taken in any more."""
 
     __tablename__ = "session_day"
     __constraints__ = (UniqueConstraint("day"),)
@@ -74,6 +75,7 @@ class SessionDay(TenantOwned, Base):
     day: Mapped[date]
     changed_at: Mapped[datetime]
     counted_at: Mapped[datetime | None]
+    closed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
 
 class FirstSession(AppendOnly, TenantOwned, Base):

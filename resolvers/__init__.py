@@ -2,9 +2,11 @@
 
 from resolvers import (
     agreements,
+    bills,
     catalog,
     commission,
     dictionaries,
+    direct_orders,
     end_users,
     files,
     guidance,
@@ -36,9 +38,11 @@ from resolvers import (
 
 __all__ = [
     "agreements",
+    "bills",
     "catalog",
     "commission",
     "dictionaries",
+    "direct_orders",
     "end_users",
     "files",
     "guidance",

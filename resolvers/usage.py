@@ -13,6 +13,7 @@ from sqlalchemy import Select, select
 from strawberry.file_uploads import Upload
 
 import models.usage as stored
+from models.tenancy import Tenant
 from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query, subscription
 from resolvers.context import Context, key_of, optional_key, reading, user_error
@@ -91,6 +92,9 @@ async def effective_usage_ratio(ctx: Context, customer: strawberry.ID) -> Decima
     """By what a customer's usage is multiplied where it is shown to it: its own ratio, that of the nearest above it, or
     the platform's (S0-56). Null out of reach."""
     key = key_of(customer, "ten", "customer")
+    async with reading(ctx) as session:
+        if await session.scalar(select(Tenant.id).where(Tenant.id == key)) is None:
+            return None
     return (await ratios.effective(ctx.runtime, [key])).get(key)
 
 

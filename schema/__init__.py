@@ -2,9 +2,11 @@
 
 from schema import (
     agreements,
+    bills,
     catalog,
     commission,
     dictionaries,
+    direct_orders,
     files,
     guidance,
     identity,
@@ -32,9 +34,11 @@ from schema import (
 
 __all__ = [
     "agreements",
+    "bills",
     "catalog",
     "commission",
     "dictionaries",
+    "direct_orders",
     "files",
     "guidance",
     "identity",

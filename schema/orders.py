@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import strawberry
 
+import models.direct_orders
 import models.orders as stored
 import models.payments
 import models.pricing
@@ -20,6 +21,7 @@ from schema.sim import SimSelectionInput
 
 if TYPE_CHECKING:
     from schema.catalog import DataPackage
+    from schema.direct_orders import DirectOrder
     from schema.identity import EndUser, StaffAccount
     from schema.ledger import LedgerTransfer
     from schema.payments import Payment
@@ -87,6 +89,9 @@ class PackageOrder(Order):
     """Data packages for cards (S2-04): a line for each card."""
 
     lines: Connection[OrderLine] = to_many("What was ordered.", by=stored.OrderLine.order_id)
+    direct_orders: Connection[DirectOrder] = to_many(
+        "What upstreams were asked for (S2-19).", by=models.direct_orders.DirectOrder.order_id
+    )
     components: Connection[OrderComponent] = to_many(
         "What one of its packages was composed of, and what that cost then; for the platform's staff (S2-10).",
         by=models.pricing.OrderComponent.order_id,

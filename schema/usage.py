@@ -34,14 +34,14 @@ def whole(column: ColumnElement[Any]) -> ColumnElement[Decimal]:
 @entity(
     stored.SessionRecord,
     prefix="sdr",
-    filters=("begun_at", "ended_at", "sim_card", "packet_gateway", "holder", "session_no"),
-    sorts=("begun_at",),
+    filters=("at", "ended_at", "sim_card", "packet_gateway", "holder", "session_no"),
+    sorts=("at",),
 )
 class SessionRecord(Node):
     """A data session of a card, as a packet gateway told of it (S0-61)."""
 
     session_no: str = column("The gateway's number of it.")
-    begun_at: datetime = column("When it began.", of="at")
+    at: datetime = column("When it began.")
     ended_at: datetime | None = column("When it ended; null while it is open.")
     upload_bytes: Decimal = computed(STAFF, lambda row: whole(row.upload_bytes), confidential=True)
     download_bytes: Decimal = computed(STAFF, lambda row: whole(row.download_bytes), confidential=True)

@@ -20,7 +20,7 @@ from models.orders import Order, OrderLine, OrderStatus, PackageOrder, PayType
 from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
 from models.tenancy import Tenant, TenantKind
-from services import commission, ledger, parameters, pricing, subscriptions, validation
+from services import commission, direct_orders, ledger, parameters, pricing, subscriptions, validation
 from services.payments import refunding
 from services.refusal import Refusal, not_found
 from services.runtime import Unit
@@ -186,6 +186,7 @@ async def settle(
                 )
             )
     await work.session.flush()
+    await direct_orders.begin(work, order)
 
 
 async def cancel(work: Unit, key: int, reason: str | None) -> Order:
@@ -203,12 +204,14 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
     """Gives a paid order back whole: the money to the account or the channel that it came from, the packages off their
     cards, the shares from the agents, who owe what they have drawn already (S2-18).
 
-    PACKAGES_USED where the time or the volume of one is over.
+    PACKAGES_USED where the time or the volume of one is over, RECHARGED where an upstream has delivered something, or
+    may have.
     """
     order = await held(work, key, own=False)
     order.status = TRANSITIONS.lead(order.status, "REFUND")
     order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
     buyer = await _tenant(work, order)
+    await direct_orders.check_untouched(work, order)
     lines, cards = await content(work, order)
     await subscriptions.withdraw(work, cards, [line.id for line in lines])
     async with work.as_the_system("refund of an order"):

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
 from authz.session import Database
+from gateways.upstream import upstreams
 from models.catalog import CatalogStatus, DataPackage, MarkupSign, MarkupType, Pricing, Supplier
 from models.pricing import BillingProduct, BillingProductKind, ExchangeRate, OrderComponent, PackageComponent
 from services import validation
@@ -40,10 +41,11 @@ PRODUCT_CONSTRAINTS = "uq_billing_product_tenant_id_code"
 PARTS = text("""
 SELECT p.id AS package, c.billing_product_id AS product, b.name, c.quantity, b.cost, b.currency,
   p.currency AS package_currency, CASE WHEN b.currency = p.currency THEN 1 ELSE r.rate END AS rate,
-  b.kind = 'DIRECT_CHANNEL' AS channel
+  b.kind = 'DIRECT_CHANNEL' AS channel, s.interface_name AS interface
 FROM data_package p
 JOIN package_component c ON c.data_package_id = p.id
 JOIN billing_product b ON b.id = c.billing_product_id
+LEFT JOIN supplier s ON s.id = b.supplier_id
 LEFT JOIN LATERAL (
   SELECT x.rate FROM exchange_rate x
   WHERE x.from_currency = b.currency AND x.to_currency = p.currency AND x.effective_from <= :now
@@ -67,6 +69,8 @@ class Part:
     """How much of the package's currency one of the product's is worth; None where nobody has said."""
     channel: bool = False
     """Whether it is to be bought through an upstream's channel."""
+    interface: str | None = None
+    """Which adapter speaks to its supplier."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ async def quote(work: Unit, package: DataPackage) -> Quote:
     """What one package costs a buyer now, and what it is composed of, which only the system may know.
 
     PACKAGE_NOT_PRICED where its price cannot be worked out, CHANNEL_CLOSED where a part of it is to be bought through
-    an upstream's channel, to which no order goes yet.
+    an upstream's channel to which no adapter speaks.
     """
     async with work.as_the_system("quote of a package"):
         # held, so that price and parts are of one moment
@@ -112,8 +116,8 @@ async def quote(work: Unit, package: DataPackage) -> Quote:
         if package.pricing is Pricing.FIXED:
             return Quote(package.sale_price)
         parts = (await _parts(work.session, [package.id], datetime.now(UTC)))[package.id]
-        if any(part.channel for part in parts):
-            # nothing is sold that nobody delivers: no upstream is asked for it yet
+        if any(part.channel and upstreams.family(part.interface) is None for part in parts):
+            # nothing is sold that nobody delivers
             raise Refusal("CHANNEL_CLOSED", "package")
         try:
             return Quote(_priced(package, parts), parts)

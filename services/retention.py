@@ -44,6 +44,16 @@ MAKE = text("SELECT make_partition(:table, :day, :period)").bindparams(
 DROP = text("SELECT drop_partitions(:table, :before, :period)").bindparams(
     bindparam("table", type_=Text), bindparam("before", type_=Date), bindparam("period", type_=Text)
 )
+SESSIONS_LOCK = 0x53455353
+"""Held by whoever takes sessions in, and by whoever closes days."""
+CLOSED = timedelta(days=90)
+"""Of days before that nothing is taken in anyway."""
+CLOSE = text("""
+INSERT INTO session_day (tenant_id, tenant_path, day, changed_at, counted_at, closed)
+SELECT :tenant, :path, day::date, now(), clock_timestamp(), true
+FROM generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') day
+ON CONFLICT (day) DO UPDATE SET closed = true
+""").bindparams(bindparam("first", type_=Date), bindparam("last", type_=Date))
 STANDING = text(f"""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass('public.' || :table) AND c.relnamespace = '{SCHEMA}'::regnamespace
@@ -110,6 +120,8 @@ async def keep(database: Database, files: FileStore, now: datetime) -> Kept:
                 made += bool(await session.scalar(MAKE, values))
         async with database.transaction(system("partitions")) as session:
             before, mode = await _end(session, model, now)
+            if before is None:
+                continue
         if mode is RetentionMode.MIGRATE:
             written += await _write(database, files, table.name, before)
         async with database.transaction(system("partitions")) as session:
@@ -118,8 +130,9 @@ async def keep(database: Database, files: FileStore, now: datetime) -> Kept:
     return Kept(made, dropped, written)
 
 
-async def _end(session: AsyncSession, model: Any, now: datetime) -> tuple[date, RetentionMode]:
-    """The day before which nothing of a table is kept, and what becomes of it."""
+async def _end(session: AsyncSession, model: Any, now: datetime) -> tuple[date | None, RetentionMode]:
+    """The day before which nothing of a table is kept, and what becomes of it; None while sessions are being taken in,
+    which may be of days that are about to go."""
     if model.__retention__ is not None:
         found = await parameters.read_effective(session, model.__retention__, ROOT_PATH)
         assert found is not None
@@ -129,17 +142,31 @@ async def _end(session: AsyncSession, model: Any, now: datetime) -> tuple[date, 
     policy = await session.scalar(select(RetentionPolicy).where(RetentionPolicy.table == kind))
     days, mode = (DEFAULT_DAYS[kind], RetentionMode.PURGE) if policy is None else (policy.days, policy.mode)
     before = now.date() - timedelta(days=days)
-    if kind is RetainedTable.SESSION_RECORD:
-        before = min(before, await _uncounted(session, before))
     latest = now.date() - timedelta(days=1) if model.__period__ == "day" else month_of(now, -1)
-    return min(before, latest), mode
+    before = min(before, latest)
+    if kind is RetainedTable.SESSION_RECORD:
+        if not await session.scalar(select(func.pg_try_advisory_xact_lock(SESSIONS_LOCK))):
+            return None, mode
+        before = min(before, await _uncounted(session, before))
+        await _close(session, before)
+    return before, mode
+
+
+async def _close(session: AsyncSession, before: date) -> None:
+    """From now on nothing is taken in of the platform's days that begin before a day in UTC: they are about to go."""
+    root = (await session.scalars(select(Platform))).one()
+    midnight = datetime.combine(before, time(), UTC).astimezone(ZoneInfo(root.time_zone))
+    last = midnight.date() if midnight.time() != time() else midnight.date() - timedelta(days=1)
+    values = {"tenant": root.id, "path": root.path, "first": last - CLOSED, "last": last}
+    await session.execute(CLOSE, values)
 
 
 async def _uncounted(session: AsyncSession, before: date) -> date:
     """The first day, in UTC, of which something has not been counted; ``before`` where there is none."""
     day = await session.scalar(
         select(func.min(SessionDay.day)).where(
-            (SessionDay.counted_at.is_(None)) | (SessionDay.counted_at <= SessionDay.changed_at)
+            (SessionDay.counted_at.is_(None)) | (SessionDay.counted_at <= SessionDay.changed_at),
+            ~SessionDay.closed,
         )
     )
     if day is None:

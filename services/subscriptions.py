@@ -19,6 +19,7 @@ from models.orders import OrderLine, PackageSubscription, SubscriptionStatus
 from models.sim import SimCard
 from services.refusal import Refusal
 from services.runtime import Unit
+from services.sim import lifecycle
 from services.sim.binding import rebind
 
 BATCH = 500
@@ -77,6 +78,16 @@ RETURNING c.id
 """Cards that were left with nothing are bound to what was taken off them no longer."""
 
 
+STOPPED = text("""
+SELECT c.id FROM sim_card c WHERE c.id = ANY (:cards) AND c.status = 'SUSPENDED'
+  AND EXISTS (SELECT FROM package_subscription a WHERE a.sim_card_id = c.id AND a.plan_kind = 'DATA'
+              AND a.status = 'ACTIVE')
+  AND (SELECT h.action || ' ' || h.reason FROM sim_status_change h WHERE h.sim_card_id = c.id
+       ORDER BY h.id DESC LIMIT 1) = 'SUSPEND ' || :reason
+""").bindparams(_CARDS)
+"""Cards that the system suspended for want of data, and that have some again."""
+
+
 async def queue(work: Unit, cards: Sequence[SimCard], lines: Collection[OrderLine], time_zone: str) -> None:
     """Puts what was paid for on its cards, which the caller holds: in use where nothing is, else behind the rest."""
     holders = {card.id: card for card in cards}
@@ -96,6 +107,9 @@ async def queue(work: Unit, cards: Sequence[SimCard], lines: Collection[OrderLin
     )
     await work.session.flush()
     await advance(work.session, list(holders), datetime.now(UTC))
+    stopped = set(await work.session.scalars(STOPPED, {"cards": list(holders), "reason": lifecycle.USED_UP}))
+    if stopped:
+        await lifecycle.step(work, [card for card in cards if card.id in stopped], "RESUME", "data again")
 
 
 async def withdraw(work: Unit, cards: Sequence[SimCard], lines: Collection[int]) -> None:

@@ -24,7 +24,9 @@ app = Celery(
     # exports read the graph: their task stands in the server, above it
     include=[
         "server.exporting",
+        "tasks.bills",
         "tasks.commission",
+        "tasks.direct_orders",
         "tasks.identity",
         "tasks.jobs",
         "tasks.notifications",
@@ -62,6 +64,8 @@ app.conf.update(
         "count sessions": {"task": "tasks.usage.count", "schedule": 60.0},
         "count the present": {"task": "tasks.usage.count_present", "schedule": 300.0},
         "pull usage": {"task": "tasks.usage.pull", "schedule": 3600.0},
+        "make bills": {"task": "tasks.bills.run", "schedule": 3600.0},
+        "tell upstreams": {"task": "tasks.direct_orders.submit", "schedule": 15.0},
         "reconcile payments": {"task": "tasks.payments.reconcile", "schedule": 1800.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},
         "put changes of plan in force": {"task": "tasks.orders.change_plans", "schedule": 60.0},

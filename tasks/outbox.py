@@ -20,6 +20,8 @@ CONSUMERS = {
     "export.run": "tasks.exports.run",
     "orders.recharge": "tasks.orders.recharge",
     "usage.take_in": "tasks.usage.take_in",
+    "direct_orders.submit": "tasks.direct_orders.submit",
+    "bills.document": "tasks.bills.document",
     "payments.refund": "tasks.payments.refund",
     "payments.reconcile": "tasks.payments.reconcile",
     "job.run": "tasks.jobs.execute",

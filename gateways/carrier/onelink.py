@@ -149,10 +149,10 @@ class OneLink:
             if isinstance(answer, _TokenExpired):
                 answer = await self._usage(api_key, some, day)
             if isinstance(answer, GatewayError):
-                found += [answer for _ in some]
-            else:
-                unknown = GatewayError("CARRIER_REFUSED", "OneLink does not tell of the card.")
-                found += [answer.get(iccid, unknown) for iccid in some]
+                # a wrong password is tried once, and not once for each hundred cards
+                return [*found, *(answer for _ in iccids[start:])]
+            unknown = GatewayError("CARRIER_REFUSED", "OneLink does not tell of the card.")
+            found += [answer.get(iccid, unknown) for iccid in some]
         return found
 
     async def close(self) -> None:

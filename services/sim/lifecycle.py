@@ -15,6 +15,9 @@ from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine, Transition
 from services.webhook.events import STATUS_CHANGED, cards_changed
 
+USED_UP = "used up"
+"""Why the system suspends a card: with data again, it is resumed."""
+
 TRANSITIONS = StateMachine(
     "WRONG_STATUS",
     ("ALLOCATE", (SimStatus.STOCK, SimStatus.ALLOCATED), SimStatus.ALLOCATED),

@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import DateTime, bindparam, func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
@@ -21,6 +23,7 @@ INTERVAL = timedelta(minutes=5)
 RECENT = timedelta(minutes=30)
 """So much of the present is counted again each time."""
 LONGEST_SESSION = timedelta(days=7)
+COUNT_LOCK = 0x434F554E
 
 _WINDOW = (bindparam("since", type_=DateTime(timezone=True)), bindparam("until", type_=DateTime(timezone=True)))
 
@@ -33,6 +36,15 @@ WHERE r.at >= :since AND r.at < :until
 ORDER BY r.sim_card_id, r.at
 ON CONFLICT (sim_card_id) DO UPDATE SET at = excluded.at WHERE f.at > excluded.at
 """).bindparams(*_WINDOW)
+
+UNSEE = text("""
+UPDATE session_day d SET changed_at = clock_timestamp()
+FROM (SELECT DISTINCT (f.at AT TIME ZONE :zone)::date AS day FROM first_session f
+      JOIN session_record r ON r.sim_card_id = f.sim_card_id
+      WHERE r.at >= :since AND r.at < :until AND r.at < f.at) m
+WHERE d.day = m.day AND d.day <> :day AND NOT d.closed
+""").bindparams(*_WINDOW)
+"""Days that lose a new user, because the card was seen before, are counted again."""
 
 COUNT_DAY = text("""
 INSERT INTO daily_statistic AS d (tenant_id, tenant_path, day, connections, active_cards, new_users, upload_bytes,
@@ -93,7 +105,10 @@ WITH change AS (
   JOIN tenant_closure c ON c.tenant_id = s.tenant_id JOIN tenant a ON a.id = c.ancestor_id
   GROUP BY a.id, a.path, s.at
 ), tenants AS (
-  SELECT DISTINCT tenant_id, path FROM changes
+  SELECT tenant_id, path FROM changes
+  UNION
+  SELECT t.id, t.path FROM interval_statistic k JOIN tenant t ON t.id = k.tenant_id
+  WHERE k.at >= :since AND k.at < :until AND (k.connections <> 0 OR k.new_users <> 0)
 )
 INSERT INTO interval_statistic (tenant_id, tenant_path, at, connections, new_users)
 SELECT t.tenant_id, t.path, i.at,
@@ -103,27 +118,40 @@ FROM tenants t CROSS JOIN generate_series(:since, CAST(:until AS timestamptz) - 
 LEFT JOIN changes c ON c.tenant_id = t.tenant_id AND c.at = i.at
 ON CONFLICT (tenant_id, at) DO UPDATE SET connections = excluded.connections, new_users = excluded.new_users
 """).bindparams(*_WINDOW, bindparam("oldest", type_=DateTime(timezone=True)))
-"""How many sessions were open at some time of each five minutes, from who came and who left."""
+"""How many sessions were open at some time of each five minutes, from who came and who left; and that there are none
+any more where some were counted before."""
+
+log = structlog.get_logger()
 
 
 async def count_due(database: Database, now: datetime) -> int:
     """Counts the days of which records have come in since they were counted, and the months that they are part of; how
-    many days. Two at once share them."""
-    done = 0
+    many days. One counts at a time; a day that cannot be counted keeps no other waiting."""
+    done, failed = 0, set[date]()
     while True:
         async with database.transaction(system("count sessions")) as session:
+            await session.execute(select(func.pg_advisory_xact_lock(COUNT_LOCK)))
             day = await session.scalar(
                 select(SessionDay)
-                .where((SessionDay.counted_at.is_(None)) | (SessionDay.counted_at <= SessionDay.changed_at))
+                .where(
+                    (SessionDay.counted_at.is_(None)) | (SessionDay.counted_at <= SessionDay.changed_at),
+                    ~SessionDay.closed,
+                    SessionDay.day.not_in(failed),
+                )
                 .order_by(SessionDay.day)
                 .limit(1)
-                .with_for_update(skip_locked=True)
+                .with_for_update()
             )
             if day is None:
                 return done
-            await count_day(session, day.day, now)
-            day.counted_at = await session.scalar(select(func.clock_timestamp()))
-        done += 1
+            try:
+                async with session.begin_nested():
+                    await count_day(session, day.day, now)
+                day.counted_at = await session.scalar(select(func.clock_timestamp()))
+                done += 1
+            except DBAPIError:
+                log.exception("a day of sessions cannot be counted", day=str(day.day))
+                failed.add(day.day)
 
 
 async def count_day(session: AsyncSession, day: date, now: datetime) -> None:
@@ -131,6 +159,7 @@ async def count_day(session: AsyncSession, day: date, now: datetime) -> None:
     zone = await _zone(session)
     since, until = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + timedelta(days=1)))
     window = {"since": since, "until": until}
+    await session.execute(UNSEE, {**window, "zone": zone.key, "day": day})
     await session.execute(SEE_FIRST, window)
     await session.execute(COUNT_DAY, {**window, "day": day})
     await session.execute(GROW, {"day": day})
@@ -141,6 +170,7 @@ async def count_day(session: AsyncSession, day: date, now: datetime) -> None:
 async def count_present(database: Database, now: datetime) -> None:
     """Counts the last half hour in intervals of five minutes (S0-63)."""
     async with database.transaction(system("count sessions")) as session:
+        await session.execute(select(func.pg_advisory_xact_lock(COUNT_LOCK)))
         until = _binned(now)
         await session.execute(SEE_FIRST, {"since": until - RECENT, "until": until})
         await _count_intervals(session, until - RECENT, until)

@@ -32,6 +32,8 @@ from services.sim import lifecycle
 from services.usage import thresholds
 
 CHINA = ZoneInfo("Asia/Shanghai")
+DAYS_BACK = 7
+"""So far back suppliers are asked."""
 READY_HOUR = 2
 """From then on, of China's day, suppliers know the day before."""
 BATCH = 500
@@ -54,15 +56,24 @@ WITH told AS (
 UPDATE package_subscription s SET updated_at = now(),
   used_kb = greatest(0, s.used_kb + t.used - coalesce(b.used_kb, 0))
 FROM told t LEFT JOIN before b USING (card)
-WHERE s.sim_card_id = t.card AND s.status = 'ACTIVE' AND s.plan_kind = 'DATA' AND t.used <> coalesce(b.used_kb, 0)
+JOIN LATERAL (
+  SELECT p.id FROM package_subscription p
+  WHERE p.sim_card_id = t.card AND p.plan_kind = 'DATA' AND p.starts_at < :until
+    AND coalesce(p.ended_at, 'infinity') > :since AND p.status <> 'WITHDRAWN'
+  ORDER BY p.starts_at DESC LIMIT 1
+) of_day ON true
+WHERE s.id = of_day.id AND t.used <> coalesce(b.used_kb, 0)
 RETURNING s.sim_card_id
 """).bindparams(
     _CARDS,
     bindparam("used", type_=ARRAY(BigInteger)),
     bindparam("at", type_=DateTime(timezone=True)),
     bindparam("day", type_=Date),
+    bindparam("since", type_=DateTime(timezone=True)),
+    bindparam("until", type_=DateTime(timezone=True)),
 )
-"""The day of each card, and what it adds to the package in use; the cards whose package counts something new."""
+"""The day of each card, and what it adds to the package that was in use on that day, over by now or not; the cards
+whose package counts something new."""
 
 ROLL_UP = text("""
 INSERT INTO monthly_usage AS m (tenant_id, tenant_path, end_user_id, sim_card_id, month, used_kb)
@@ -89,11 +100,15 @@ class Pulled:
 
 
 async def pull_due(database: Database, keys: Keys, now: datetime) -> Pulled:
-    """Pulls yesterday, once suppliers know it, for all cards that have no figure yet, and rolls its month up."""
+    """Pulls yesterday, once suppliers know it, and the week before it, for the cards that have no figure of them yet."""
     here = now.astimezone(CHINA)
-    if here.hour < READY_HOUR:
-        return Pulled()
-    return await pull(database, keys, here.date() - timedelta(days=1))
+    told = missing = 0
+    for back in range(DAYS_BACK, 0, -1):
+        if back == 1 and here.hour < READY_HOUR:
+            break
+        found = await pull(database, keys, here.date() - timedelta(days=back))
+        told, missing = told + found.told, missing + found.missing
+    return Pulled(told, missing)
 
 
 async def pull(database: Database, keys: Keys, day: date) -> Pulled:
@@ -102,10 +117,14 @@ async def pull(database: Database, keys: Keys, day: date) -> Pulled:
         suppliers = list(await session.scalars(select(Supplier).where(Supplier.status == CatalogStatus.ACTIVE)))
     told = missing = 0
     for supplier in suppliers:
-        found = await _pull_from(database, keys, supplier, day)
+        try:
+            found = await _pull_from(database, keys, supplier, day)
+        except Exception:
+            # one supplier must not keep the others waiting
+            log.exception("usage could not be pulled", supplier=supplier.id, day=str(day))
+            continue
         told, missing = told + found.told, missing + found.missing
-    if told:
-        await roll_up(database, day)
+    await roll_up(database, day)
     return Pulled(told, missing)
 
 
@@ -153,7 +172,8 @@ async def _without(session: AsyncSession, supplier: int, day: date, after: int) 
         .where(
             SimCard.supplier_id == supplier,
             SimCard.id > after,
-            SimCard.status.in_(IN_SERVICE),
+            SimCard.status.in_(IN_SERVICE)
+            | ((SimCard.status == SimStatus.TERMINATED) & (SimCard.updated_at >= _midnight(day))),
             SimCard.activated_at < _midnight(day) + timedelta(days=1),
             ~known.exists(),
         )
@@ -174,7 +194,15 @@ async def record(database: Database, day: date, used: Mapping[int, int]) -> None
         held = list(
             await session.scalars(select(SimCard).where(SimCard.id.in_(cards)).order_by(SimCard.id).with_for_update())
         )
-        values = {"cards": cards, "used": [used[card] for card in cards], "at": _midnight(day), "day": day}
+        since = datetime.combine(day, time(), CHINA)
+        values = {
+            "cards": cards,
+            "used": [used[card] for card in cards],
+            "at": _midnight(day),
+            "day": day,
+            "since": since,
+            "until": since + timedelta(days=1),
+        }
         counted = list(await session.scalars(RECORD, values))
         if not counted:
             return
@@ -185,8 +213,8 @@ async def record(database: Database, day: date, used: Mapping[int, int]) -> None
 
 LEFT_WITH_NOTHING = text("""
 SELECT c.id FROM sim_card c WHERE c.id = ANY (:cards)
-  AND EXISTS (SELECT FROM package_subscription u WHERE u.sim_card_id = c.id AND u.plan_kind = 'DATA'
-              AND u.status = 'USED_UP')
+  AND (SELECT u.status FROM package_subscription u WHERE u.sim_card_id = c.id AND u.plan_kind = 'DATA'
+         AND u.ended_at IS NOT NULL ORDER BY u.ended_at DESC, u.id DESC LIMIT 1) = 'USED_UP'
   AND NOT EXISTS (SELECT FROM package_subscription a WHERE a.sim_card_id = c.id AND a.plan_kind = 'DATA'
                   AND a.status = 'ACTIVE')
 """).bindparams(_CARDS)
@@ -203,7 +231,7 @@ async def _stop(work: Unit, cards: Sequence[SimCard]) -> None:
         wanted[path] = found is not None and found.value is True
     stopped = [card for card in cards if card.id in spent and wanted[card.tenant_path]]
     if stopped:
-        await lifecycle.step(work, stopped, "SUSPEND", "used up")
+        await lifecycle.step(work, stopped, "SUSPEND", lifecycle.USED_UP)
 
 
 def _midnight(day: date) -> datetime:

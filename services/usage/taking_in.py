@@ -11,17 +11,20 @@ import codecs
 import contextlib
 import csv
 import unicodedata
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from authz.principal import system
 from authz.session import Database
 from models.system import StoredFile, Task, TaskKind
 from services.files import FileStore, Stored
 from services.identity import tenant_for
 from services.messages import render
+from services.retention import SESSIONS_LOCK
 from services.runtime import Work
 from services.tasks.opening import open_task
 from services.tasks.running import Progress, Run, TaskFailure, carry_out, connected, succeed
@@ -42,6 +45,8 @@ DELIMITERS = ",;\t|"
 PIECE = 1024**2
 MAX_HEADING = 4_096
 
+MAKE_PARTITION = "SELECT make_partition('session_record', $1, 'day')"
+PARTITION_TRIES = 12
 STAGING = """
 CREATE TEMP TABLE staging (
     row_number bigint GENERATED ALWAYS AS IDENTITY (START 2), gateway text, session_no text, iccid text, imsi text,
@@ -49,15 +54,19 @@ CREATE TEMP TABLE staging (
 ) ON COMMIT DROP
 """
 MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d(:?\d\d)?)$"
-COUNT = r"^\d{1,18}$"
+COUNT = r"^\d{1,15}$"
+MAX_NUMBER = 200
 JUDGE = f"""
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT t.*, CASE
-    WHEN gateway_id IS NULL THEN 'gateway' WHEN session_no = '' THEN 'session_no'
+    WHEN gateway_id IS NULL THEN 'gateway'
+    WHEN session_no = '' OR length(session_no) > {MAX_NUMBER} THEN 'session_no'
     WHEN sim_card_id IS NULL THEN 'card'
     WHEN begun IS NULL OR begun < now() - interval '60 days' OR begun > now() + interval '1 hour' THEN 'begun'
     WHEN told_end <> '' AND (ended IS NULL OR ended < begun OR ended > now() + interval '1 hour') THEN 'ended'
-    WHEN upload IS NULL THEN 'upload' WHEN download IS NULL THEN 'download' END AS fault
+    WHEN upload IS NULL THEN 'upload' WHEN download IS NULL THEN 'download'
+    WHEN EXISTS (SELECT FROM session_day d WHERE d.closed AND d.day = (begun AT TIME ZONE $1)::date) THEN 'day'
+    END AS fault
 FROM (
     SELECT s.row_number, g.id AS gateway_id, coalesce(trim(s.session_no), '') AS session_no,
         coalesce(c.id, i.id) AS sim_card_id, coalesce(c.tenant_id, i.tenant_id) AS tenant_id,
@@ -96,18 +105,31 @@ SELECT DISTINCT $1::bigint, $2, (begun AT TIME ZONE $3)::date, now() FROM judged
 ON CONFLICT (day) DO UPDATE SET changed_at = clock_timestamp()
 """
 """Once whoever counts a day has let go of it, so that it is counted again."""
-OPEN_PARTITIONS = """
-SELECT count(make_partition('session_record', day, 'day'))
-FROM (SELECT DISTINCT (begun AT TIME ZONE 'UTC')::date AS day FROM judged WHERE fault IS NULL) d
+MARK_LATER_DAYS = """
+UPDATE session_day d SET changed_at = clock_timestamp()
+FROM (
+    SELECT min((j.begun AT TIME ZONE $1)::date) AS first, max((e.at AT TIME ZONE $1)::date) AS last
+    FROM judged j
+    LEFT JOIN session_record r ON r.packet_gateway_id = j.gateway_id AND r.session_no = j.session_no AND r.at = j.begun
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN r.id IS NOT NULL AND r.ended_at IS NULL THEN now() ELSE coalesce(j.ended, now()) END AS at
+    ) e
+    WHERE j.fault IS NULL AND (j.begun AT TIME ZONE $1)::date < (e.at AT TIME ZONE $1)::date
+) s
+WHERE d.day > s.first AND d.day <= s.last AND NOT d.closed
 """
+"""Days into which sessions last, or were thought to, are counted again too."""
+DAYS = "SELECT DISTINCT (begun AT TIME ZONE 'UTC')::date AS day FROM judged WHERE fault IS NULL"
 REFUSE = f"""
 INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_name, value, code)
 SELECT $1, $2, $3, j.row_number,
-    CASE j.fault {" ".join(f"WHEN '{name}' THEN '{names[0]}'" for name, names in COLUMNS.items())} ELSE 'ICCID' END,
-    left(CASE j.fault {" ".join(f"WHEN '{name}' THEN s.{name}" for name in COLUMNS)}
+    CASE j.fault {" ".join(f"WHEN '{name}' THEN '{names[0]}'" for name, names in COLUMNS.items())}
+        WHEN 'day' THEN '{COLUMNS["begun"][0]}' ELSE 'ICCID' END,
+    left(CASE j.fault {" ".join(f"WHEN '{name}' THEN s.{name}" for name in COLUMNS)} WHEN 'day' THEN s.begun
          ELSE coalesce(nullif(s.iccid, ''), s.imsi) END, 200),
     CASE j.fault WHEN 'gateway' THEN 'UNKNOWN_GATEWAY' WHEN 'session_no' THEN 'SESSION_MISSING'
-        WHEN 'card' THEN 'UNKNOWN_CARD' WHEN 'begun' THEN 'NO_TIME' WHEN 'ended' THEN 'NO_TIME' ELSE 'NO_COUNT' END
+        WHEN 'card' THEN 'UNKNOWN_CARD' WHEN 'begun' THEN 'NO_TIME' WHEN 'ended' THEN 'NO_TIME'
+        WHEN 'day' THEN 'DAY_CLOSED' ELSE 'NO_COUNT' END
 FROM judged j JOIN staging s USING (row_number) WHERE j.fault IS NOT NULL ORDER BY j.row_number
 """  # noqa: S608 - our own column names
 
@@ -139,10 +161,10 @@ async def _take_in(database: Database, files: FileStore, run: Run) -> None:
     async with contextlib.AsyncExitStack() as opened:
         path = await opened.enter_async_context(files.local(run.source.sha256))
         main = await opened.enter_async_context(connected(database, run.owner))
-        await _enter(main, run, path)
+        await _enter(database, main, run, path)
 
 
-async def _enter(main: asyncpg.Connection[Any], run: Run, path: Path) -> None:
+async def _enter(database: Database, main: asyncpg.Connection[Any], run: Run, path: Path) -> None:
     task = run.task
     zone = await main.fetchval("SELECT time_zone FROM tenant WHERE id = $1", task.tenant_id)
     async with main.transaction():
@@ -150,14 +172,35 @@ async def _enter(main: asyncpg.Connection[Any], run: Run, path: Path) -> None:
         await main.execute(STAGING)
         await _stage(main, path, run.progress)
         await main.execute("ANALYZE staging")
-        seen = _count_of(await main.execute(JUDGE))
+        # one file after the other, and none while days are closed: what is judged now still holds when it enters
+        await main.execute("SELECT pg_advisory_xact_lock($1)", SESSIONS_LOCK)
+        seen = _count_of(await main.execute(JUDGE.replace("$1", _quoted(zone))))
         await run.progress.tell(0, total=seen)
         refused = _count_of(await main.execute(REFUSE, task.tenant_id, task.tenant_path, task.id))
-        await main.execute(OPEN_PARTITIONS)
+        await _open_partitions(database, [row["day"] for row in await main.fetch(DAYS)])
+        await main.execute(MARK_LATER_DAYS, zone)
         if _count_of(await main.execute(ENTER)) < seen - refused:
             await main.execute(GROW)
         await main.execute(MARK_DAYS, task.tenant_id, task.tenant_path, zone)
         await succeed(main, task, done=seen - refused, failed=refused, total=seen)
+
+
+async def _open_partitions(database: Database, days: Sequence[date]) -> None:
+    """The days' partitions, in a transaction of their own, so that nobody waits for the file."""
+    async with connected(database, system("partitions")) as connection:
+        for day in days:
+            for attempt in range(PARTITION_TRIES):
+                try:
+                    await connection.execute(MAKE_PARTITION, day)
+                    break
+                except asyncpg.LockNotAvailableError:
+                    if attempt == PARTITION_TRIES - 1:
+                        raise
+
+
+def _quoted(text: str) -> str:
+    """A time zone as SQL writes it: statements that make tables take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 async def _stage(main: asyncpg.Connection[Any], path: Path, progress: Progress) -> None:

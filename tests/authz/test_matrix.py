@@ -93,12 +93,14 @@ def test_every_coordinate_is_granted_to_somebody() -> None:
 def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
-        "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "Agent.withdrawableIncome", "EndUser.emailUnmasked",
-        "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
-        "Notification.addressUnmasked", "OperationRecord.arguments", "Order.balanceAfter",
-        "PackageOrder.balanceAfter", "Platform.remark", "SimCard.iccid", "StaffAccount.phoneUnmasked",
-        "RenewalOrder.balanceAfter", "RenewalOrder.phoneUnmasked", "Task.resultFileUrl", "Tenant.remark",
-        "Withdrawal.bankAccountUnmasked",
+        "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "Agent.withdrawableIncome",
+        "DailyStatistic.downloadBytes", "DailyStatistic.uploadBytes", "DailyUsage.rawUsedKb", "EndUser.emailUnmasked",
+        "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write", "MonthlyStatistic.downloadBytes",
+        "MonthlyStatistic.uploadBytes", "MonthlyUsage.rawUsedKb", "Notification.addressUnmasked",
+        "OperationRecord.arguments", "Order.balanceAfter", "PackageOrder.balanceAfter", "Platform.remark",
+        "RenewalOrder.balanceAfter", "RenewalOrder.phoneUnmasked", "SessionRecord.downloadBytes",
+        "SessionRecord.uploadBytes", "SimCard.iccid", "StaffAccount.phoneUnmasked", "Task.resultFileUrl",
+        "Tenant.remark", "Withdrawal.bankAccountUnmasked",
     }  # fmt: skip
     wildcards = tuple(line for line in POLICY.lines if line.eft is Effect.ALLOW and line.obj.endswith("*"))
     assert len(wildcards) > 10
@@ -119,6 +121,13 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Agent.totalIncome": [*customers, *platform],
         "Agent.withdrawableIncome": [*customers, *platform],
         "Withdrawal.bankAccountUnmasked": ["agent_admin", "platform_admin", "platform_finance"],
+        **{
+            f"{name}.{way}Bytes": platform
+            for name in ("DailyStatistic", "MonthlyStatistic", "SessionRecord")
+            for way in ("download", "upload")
+        },
+        "DailyUsage.rawUsedKb": platform,
+        "MonthlyUsage.rawUsedKb": platform,
         "Enterprise.remark": platform,
         "Platform.remark": platform,
         "Tenant.remark": ["platform_admin"],

@@ -424,9 +424,11 @@ async def test_history_is_never_changed_or_removed(full: World, place: Place) ->
     histories = {name for name, (model, _) in TABLES.items() if issubclass(model, AppendOnly)}
     assert histories == {
         "agreement", "agreement_consent", "behaviour_event", "commission_entry", "commission_settlement",
-        "exchange_rate", "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant",
-        "operation_record", "order_component", "order_line", "payment", "payment_difference", "payment_refund",
-        "sales_order", "sim_status_change", "task_refusal", "top_up", "webhook_attempt", "withdrawal",
+        "daily_statistic", "daily_usage", "direct_order", "exchange_rate", "first_session", "interval_statistic",
+        "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant", "monthly_bill",
+        "monthly_statistic", "monthly_usage", "operation_record", "order_component", "order_line", "payment",
+        "payment_difference", "payment_refund", "sales_order", "session_record", "sim_status_change", "task_refusal",
+        "top_up", "webhook_attempt", "withdrawal",
     }  # fmt: skip
     async with application(place, context(full, "platform")) as connection:
         for name in histories:
@@ -499,10 +501,13 @@ async def test_an_end_user_reaches_personal_rows_alone(full: World, place: Place
     settings = {PATH_SETTING: "", ANCESTORS_SETTING: "", END_USER_SETTING: str(person)}
     async with application(place, settings) as connection:
         seen = {name: count for name, count in (await _visible(connection)).items() if count}
-        assert seen == {
-            "agreement_consent": 1, "end_user": 1, "payment": 1, "payment_refund": 1, "sales_order": 1, "sim_card": 1,
-            "sim_end_user_binding": 1,
-        }  # fmt: skip
+        assert seen == dict.fromkeys(
+            (
+                "agreement_consent", "daily_usage", "end_user", "monthly_usage", "payment", "payment_refund",
+                "sales_order", "sim_card", "sim_end_user_binding",
+            ),
+            1,
+        )  # fmt: skip
         assert await connection.fetchval("SELECT end_user_id FROM sim_card") == person
         assert await connection.fetchval("SELECT id FROM end_user") == person
 

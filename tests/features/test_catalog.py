@@ -459,10 +459,12 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 SOWN_LATER = (
     "agreementVersions", "billingProducts", "commissionEntries", "commissionRates", "commissionSettlements",
-    "dictionaryTypes", "exchangeRates", "helpTopics", "ledgerTransfers", "loginApps", "membershipGrants",
-    "networkDevices", "orders", "packageSubscriptions", "packetGateways", "paymentChannels", "paymentDifferences",
-    "paymentReconciliations", "paymentRefunds", "payments", "positions", "renewals", "roles", "simPlanChanges",
-    "storedFiles", "systemParameters", "tenantModules", "topUps", "webhookDeliveries", "webhookEndpoints",
+    "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders", "exchangeRates", "helpTopics",
+    "intervalStatistics", "ledgerTransfers", "loginApps", "membershipGrants", "monthlyBills", "monthlyStatistics",
+    "monthlyUsages", "networkDevices", "orders", "packageSubscriptions", "packetGateways", "paymentChannels",
+    "paymentDifferences", "paymentReconciliations", "paymentRefunds", "payments", "positions", "renewals",
+    "retentionPolicies", "roles", "sessionRecords", "settlementStatements", "simPlanChanges", "storedFiles",
+    "systemParameters", "tenantModules", "topUps", "usageRatios", "webhookDeliveries", "webhookEndpoints",
     "withdrawals",
 )  # fmt: skip
 """Lists of what the shared world has none of."""

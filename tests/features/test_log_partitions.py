@@ -15,12 +15,13 @@ from models.partitions import partitioned
 from server.settings import PROJECT
 from services.jobs.running import carry_out
 from services.parameters import BUILT_IN, install
-from services.retention import MONTHS_AHEAD, Kept, keep, month_of
+from services.retention import AHEAD, DEFAULT_DAYS, Kept, keep, month_of
 from tests.conftest import Place, Template
 from tests.support.services import create_database, drop_database
 from tests.support.world import World
 
 LOGS = ("login_record", "operation_record")
+MONTHLY = (*LOGS, "daily_usage", "interval_statistic")
 PARTITIONS = """SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = $1::regclass ORDER BY 1"""
 CREATE = 'mutation { createDepartment(input: {name: "Sales"}) { errors { code } } }'
@@ -57,8 +58,13 @@ async def as_application(place: Place, statement: str, path: str = ".0001.") -> 
 
 
 def test_every_partitioned_table_has_a_retention() -> None:
-    assert [table.name for _, table in partitioned()] == list(LOGS)
-    assert {model.__retention__ for model, _ in partitioned()} <= set(BUILT_IN)
+    assert [table.name for _, table in partitioned()] == [
+        "daily_usage", "interval_statistic", "login_record", "operation_record", "session_record",
+    ]  # fmt: skip
+    by_parameter = {model.__retention__ for model, _ in partitioned() if model.__retention__ is not None}
+    assert by_parameter <= set(BUILT_IN)
+    by_policy = {table.name.upper() for model, table in partitioned() if model.__retention__ is None}
+    assert by_policy == {kind.name for kind in DEFAULT_DAYS}
 
 
 async def test_rows_stand_in_the_partition_of_their_month_and_none_in_the_default_one(world: World) -> None:
@@ -66,7 +72,7 @@ async def test_rows_stand_in_the_partition_of_their_month_and_none_in_the_defaul
     north = world.tenants["north"]
     await world.data("north", CREATE)
     for table in LOGS:
-        ready = [named(table, month_of(this, n)) for n in range(MONTHS_AHEAD + 1)]
+        ready = [named(table, month_of(this, n)) for n in range(AHEAD["month"] + 1)]
         assert await partitions(world, table) == [*ready, f"{table}_default"]
         places = {row["place"] for row in await world.sql(STORED.format(table), north.id)}
         assert places == {f"partitions.{named(table, this)}"}
@@ -78,7 +84,7 @@ async def test_no_partition_is_reached_but_through_its_wall(world: World, place:
         "SELECT bool_and(c.relrowsecurity) AS all, count(*) FROM pg_class c "
         "WHERE c.relnamespace = 'partitions'::regnamespace AND c.relkind = 'r'"
     )
-    assert (walls[0]["all"], walls[0]["count"]) == (True, len(LOGS) * (MONTHS_AHEAD + 2))
+    assert (walls[0]["all"], walls[0]["count"]) == (True, len(LOGS) * (AHEAD["month"] + 2))
     for table in LOGS:
         for partition in await partitions(world, table):
             assert await as_application(place, f"SELECT count(*) FROM partitions.{partition}") == "42501"
@@ -123,33 +129,33 @@ async def test_only_the_platform_makes_and_drops_partitions(world: World, place:
 
 
 async def test_months_past_their_retention_are_dropped_and_the_coming_ones_made(world: World) -> None:
-    database = world.client.application.runtime.database
+    database, files = world.client.application.runtime.database, world.client.application.runtime.files
     now = datetime.now(UTC)
     await install(database)
-    assert await keep(database, now) == Kept(0, 0)
+    assert await keep(database, files, now) == Kept(0, 0)
     for months in (25, 24, 2):
         await world.sql("SELECT set_config('trellis.path', '.0001.', false), make_partition('operation_record', $1)",
                         month_of(now, -months))  # fmt: skip
         await old_row(world, month_of(now, -months))
-    assert await keep(database, now) == Kept(0, 1)
+    assert await keep(database, files, now) == Kept(0, 1)
     assert named("operation_record", month_of(now, -25)) not in await partitions(world, "operation_record")
     assert len(await world.sql("SELECT id FROM operation_record WHERE request_id = 'old'")) == 2
     # the platform says how long
     await world.sql("UPDATE system_parameter SET value = '1' WHERE key = 'logs.operationMonths'")
-    assert await keep(database, now) == Kept(0, 2)
+    assert await keep(database, files, now) == Kept(0, 2)
     assert await world.sql("SELECT id FROM operation_record WHERE request_id = 'old'") == []
     # and never so short that the present is lost
     await world.sql("UPDATE system_parameter SET value = '-7' WHERE key = 'logs.operationMonths'")
-    assert await keep(database, now) == Kept(0, 0)
+    assert await keep(database, files, now) == Kept(0, 0)
     await world.sql("UPDATE system_parameter SET value = '24' WHERE key = 'logs.operationMonths'")
     later = datetime.combine(month_of(now, 2), time(), UTC)
-    assert await keep(database, later) == Kept(2 * len(LOGS), 0)
+    assert await keep(database, files, later) == Kept(2 * len(MONTHLY) + AHEAD["day"] + 1, 0)
 
 
 async def test_rows_that_nobody_was_ready_for_are_fetched_from_the_default_partition(
     world: World, place: Place
 ) -> None:
-    month = month_of(datetime.now(UTC).date(), MONTHS_AHEAD + 2)
+    month = month_of(datetime.now(UTC).date(), AHEAD["month"] + 2)
     await old_row(world, month)
     stray = "SELECT tableoid::regclass::text AS place FROM operation_record WHERE request_id = 'old'"
     assert [row["place"] for row in await world.sql(stray)] == ["partitions.operation_record_default"]

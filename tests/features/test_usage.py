@@ -29,6 +29,7 @@ from tests.support.world import World
 
 CHINA = ZoneInfo("Asia/Shanghai")
 DAY = date(2026, 3, 14)
+TODAY = datetime.now(CHINA).date()
 DAILY = """query($filter: DailyUsageFilter) { dailyUsages(filter: $filter) {
     nodes { day usedKb simCard { displayIccid } } } }"""
 MONTHLY = "{ monthlyUsages { nodes { month usedKb simCard { id } holder { id } } } }"
@@ -44,7 +45,7 @@ IMPORT = "mutation($file: Upload!) { importSessionRecords(file: $file) { task { 
 TASK = """query($id: ID!) { task(id: $id) { status done failed total errorCode
     refusals(first: 50) { nodes { rowNumber column value code } } } }"""
 SESSIONS = """query($filter: SessionRecordFilter) { sessionRecords(filter: $filter) { totalCount
-    nodes { sessionNo begunAt endedAt usedKb simCard { displayIccid } } } }"""
+    nodes { sessionNo at endedAt usedKb simCard { displayIccid } } } }"""
 RETENTION = """mutation($input: SetRetentionInput!) { setRetention(input: $input) {
     retentionPolicy { table days mode } errors { code field } } }"""
 HEAD = "网关编码,会话编号,ICCID,IMSI,开始时间,结束时间,上行字节,下行字节"
@@ -133,10 +134,12 @@ async def test_what_a_supplier_did_not_tell_is_asked_for_again(world: World, one
 async def test_yesterday_is_pulled_once_suppliers_know_it(world: World, onelink: Sandbox) -> None:
     runtime = world.client.application.runtime
     early = datetime(2026, 3, 15, 1, 59, tzinfo=CHINA)
-    assert await pulling.pull_due(runtime.database, runtime.keys, early) == pulling.Pulled()
-    found = await pulling.pull_due(runtime.database, runtime.keys, early + timedelta(minutes=1))
-    assert found.told > 0
-    assert {row["day"] for row in await world.sql("SELECT day FROM daily_usage")} == {DAY}
+    days = "SELECT DISTINCT day FROM daily_usage ORDER BY day"
+    before = [DAY - timedelta(days=back) for back in range(6, 0, -1)]
+    await pulling.pull_due(runtime.database, runtime.keys, early)
+    assert [row["day"] for row in await world.sql(days)] == before
+    await pulling.pull_due(runtime.database, runtime.keys, early + timedelta(minutes=1))
+    assert [row["day"] for row in await world.sql(days)] == [*before, DAY]
 
 
 @pytest.mark.feature("S0-52")
@@ -167,10 +170,10 @@ async def test_a_figure_that_changes_is_taken_for_what_it_is_now(world: World) -
     card = world.card_ids("north")[0]
     await bought(world, "north", [card])
     for kb in (500, 500, 800, 300):
-        await used(world, "north", kb)
+        await used(world, "north", kb, TODAY)
         (package,) = await world.sql("SELECT used_kb FROM package_subscription")
         assert package["used_kb"] == kb
-    await used(world, "north", 50, DAY + timedelta(days=1))
+    await used(world, "north", 50, TODAY + timedelta(days=1))
     (package,) = await world.sql("SELECT used_kb FROM package_subscription")
     assert package["used_kb"] == 350
 
@@ -178,7 +181,7 @@ async def test_a_figure_that_changes_is_taken_for_what_it_is_now(world: World) -
 async def test_a_hundred_at_once_count_each_figure_once(world: World) -> None:
     await funded(world, "north")
     await bought(world, "north", [world.card_ids("north")[0]])
-    days = [DAY + timedelta(days=n) for n in range(10)]
+    days = [TODAY + timedelta(days=n) for n in range(10)]
     await asyncio.gather(*(used(world, "north", 10, day) for day in days for _ in range(5)))
     (package,) = await world.sql("SELECT used_kb FROM package_subscription")
     assert package["used_kb"] == 100
@@ -271,13 +274,13 @@ async def test_an_end_user_sees_what_is_left_on_its_card(world: World) -> None:
     card = world.card_ids("north")[0]
     await bought(world, "north", [card])
     await set_ratio(world, "north", "2")
-    await used(world, "north", 100_000)
+    await used(world, "north", 100_000, TODAY)
     found = (await world.data("north", BALANCE, {"id": card}))["simCard"]["dataBalance"]
     assert found["totalMb"] == 1024
     assert (found["usedKb"], found["remainingKb"]) == ("200000", str(1024 * 1024 - 200_000))
     (package,) = await world.sql("SELECT ends_at FROM package_subscription")
     assert datetime.fromisoformat(found["expiresAt"]) == package["ends_at"]
-    await used(world, "north", 600_000)
+    await used(world, "north", 600_000, TODAY)
     found = (await world.data("north", BALANCE, {"id": card}))["simCard"]["dataBalance"]
     assert (found["usedKb"], found["remainingKb"]) == (str(1024 * 1024), "0")
     other = (await world.data("north", BALANCE, {"id": world.card_ids("north")[1]}))["simCard"]
@@ -339,21 +342,44 @@ async def test_who_is_concerned_is_told_once_and_a_spent_card_is_stopped(world: 
     async def told() -> Counter[str]:
         return Counter(row["kind"] for row in await world.sql(SENT))
 
-    await used(world, "north", size * 79 // 100)
+    await used(world, "north", size * 79 // 100, TODAY)
     assert await told() == {}
     for kb in (size * 81 // 100, size * 85 // 100):
-        await used(world, "north", kb)
+        await used(world, "north", kb, TODAY)
     assert (await told())["data.nearly_used"] >= 1
     first = await told()
-    await used(world, "north", size * 90 // 100)
+    await used(world, "north", size * 90 // 100, TODAY)
     assert (await told())["data.used_up"] == 0
-    await used(world, "north", size)
+    await used(world, "north", size, TODAY)
     assert (await told())["data.used_up"] == first["data.nearly_used"]
     assert await status(world) == "SUSPENDED"
     (package,) = await world.sql("SELECT status FROM package_subscription")
     assert package["status"] == "USED_UP"
     (step,) = await world.sql("SELECT action, reason FROM sim_status_change WHERE action = 'SUSPEND'")
     assert step["reason"] == "used up"
+
+
+async def test_with_data_again_a_stopped_card_goes_on_and_one_stopped_by_hand_does_not(world: World) -> None:
+    await funded(world, "north")
+    card = world.card_ids("north")[0]
+    await in_service(world)
+    await bought(world, "north", [card])
+    await used(world, "north", 1024 * 1024, TODAY)
+    assert await status(world) == "SUSPENDED"
+    await bought(world, "north", [card])
+    assert await status(world) == "ACTIVE"
+    suspend = """mutation($input: ChangeSimStatusInput!) { suspendSimCards(input: $input) { errors { code } } }"""
+    await world.data("north", suspend, {"input": {"cards": {"ids": [card]}, "idempotencyKey": "k", "reason": "lost"}})
+    await bought(world, "north", [card])
+    assert await status(world) == "SUSPENDED"
+
+
+async def test_usage_of_a_day_before_a_package_is_not_its_own(world: World) -> None:
+    await funded(world, "north")
+    await bought(world, "north", [world.card_ids("north")[0]])
+    await used(world, "north", 500, TODAY - timedelta(days=1))
+    (package,) = await world.sql("SELECT used_kb FROM package_subscription")
+    assert package["used_kb"] == 0
 
 
 async def test_the_next_package_begins_and_the_card_goes_on(world: World) -> None:
@@ -364,7 +390,7 @@ async def test_the_next_package_begins_and_the_card_goes_on(world: World) -> Non
     )
     for _ in range(2):
         await bought(world, "north", [card])
-    await used(world, "north", 1024 * 1024 + 5)
+    await used(world, "north", 1024 * 1024 + 5, TODAY)
     states = [row["status"] for row in await world.sql("SELECT status FROM package_subscription ORDER BY id")]
     assert states == ["USED_UP", "ACTIVE"]
     assert await status(world) == "ACTIVE"
@@ -381,7 +407,7 @@ async def test_a_holder_may_want_its_spent_cards_to_go_on(world: World) -> None:
     override = """mutation { overrideParameter(input: {key: "usage.suspendWhenUsedUp", value: "false"}) {
         errors { code field } } }"""
     assert (await world.data("north", override))["overrideParameter"]["errors"] == []
-    await used(world, "north", 1024 * 1024)
+    await used(world, "north", 1024 * 1024, TODAY)
     assert await status(world) == "ACTIVE"
 
 
@@ -444,18 +470,16 @@ async def test_sessions_are_taken_in_and_shown_to_staff_and_to_the_enterprise_th
     found = (await world.data("operations", SESSIONS))["sessionRecords"]
     assert sorted(one["sessionNo"] for one in found["nodes"]) == ["a", "b", "c"]
     await set_ratio(world, "acme", "2")
-    hers = await world.data(
-        "acme", SESSIONS, {"filter": {"begunAt": {"lt": (MIDDAY + timedelta(hours=1)).isoformat()}}}
-    )
+    hers = await world.data("acme", SESSIONS, {"filter": {"at": {"lt": (MIDDAY + timedelta(hours=1)).isoformat()}}})
     (node,) = hers["sessionRecords"]["nodes"]
     assert node == {
         "sessionNo": "a",
-        "begunAt": node["begunAt"],
+        "at": node["at"],
         "endedAt": node["endedAt"],
         "usedKb": "6",
         "simCard": {"displayIccid": acme.display_iccid},
     }
-    assert datetime.fromisoformat(node["endedAt"]) - datetime.fromisoformat(node["begunAt"]) == timedelta(minutes=5)
+    assert datetime.fromisoformat(node["endedAt"]) - datetime.fromisoformat(node["at"]) == timedelta(minutes=5)
     assert await world.codes("acme", "{ sessionRecords { nodes { uploadBytes } } }") == ["FORBIDDEN"]
     assert await world.codes("north", SESSIONS) == ["FORBIDDEN"]
     answer = await world.client.upload("admin", IMPORT, ("x.csv", b"x"), await world.token("finance"))
@@ -656,6 +680,60 @@ async def test_sessions_go_after_half_a_month_but_never_before_they_are_counted(
     counted = {row["day"] for row in await world.sql("SELECT day FROM daily_statistic")}
     assert len(counted) == 5
     assert (await keep(world)).dropped == 0
+
+
+@pytest.mark.feature("S0-62")
+async def test_a_day_that_is_gone_takes_nothing_in_and_keeps_what_was_counted(world: World, gateway: str) -> None:
+    await old_sessions(world, 20)
+    await count(world)
+    before = await world.sql("SELECT tenant_id, day, connections, new_users FROM daily_statistic ORDER BY 1, 2")
+    assert before
+    await keep(world)
+    late = session_row(world.cards["north"][1], NOW.replace(hour=12, minute=0, second=0) - timedelta(days=20))
+    done = await take_in(world, late)
+    assert [one["code"] for one in done["refusals"]["nodes"]] == ["DAY_CLOSED"]
+    await count(world)
+    after = await world.sql("SELECT tenant_id, day, connections, new_users FROM daily_statistic ORDER BY 1, 2")
+    assert after == before
+
+
+@pytest.mark.feature("S0-64")
+async def test_a_card_seen_before_it_was_thought_is_new_once(world: World, gateway: str) -> None:
+    card = world.cards["north"][0]
+    await take_in(world, session_row(card, MIDDAY))
+    await count(world)
+    await take_in(world, session_row(card, MIDDAY - timedelta(days=1)))
+    await count(world)
+    north = world.tenants["north"].id
+    rows = await world.sql("SELECT day, new_users FROM daily_statistic WHERE tenant_id = $1 ORDER BY day", north)
+    assert [row["new_users"] for row in rows] == [1, 0]
+
+
+@pytest.mark.feature("S0-63")
+async def test_a_session_that_has_ended_meanwhile_is_counted_no_longer(world: World, gateway: str) -> None:
+    card, begun = world.cards["north"][0], MIDDAY + timedelta(hours=10)
+    await take_in(world, session_row(card, begun, None, number="s"))
+    await count(world)
+    await take_in(world, session_row(card, MIDDAY + timedelta(days=1), 1, number="t"))
+    await count(world)
+    open_next_day = "SELECT count(*) AS n FROM interval_statistic WHERE at > $1 AND connections > 0"
+    (row,) = await world.sql(open_next_day, begun + timedelta(hours=3))
+    assert row["n"] > 100
+    await take_in(world, session_row(card, begun, 10, number="s"))
+    await count(world)
+    (row,) = await world.sql(open_next_day, begun + timedelta(hours=3))
+    assert row["n"] <= 4 * 2  # the short session of the next day, for each of the branch
+
+
+async def test_files_at_once_are_taken_in_one_after_the_other_and_counted_whole(world: World, gateway: str) -> None:
+    card = world.cards["north"][0]
+    rows = [session_row(card, MIDDAY + timedelta(minutes=n), number=f"s{n}") for n in range(60)]
+    await asyncio.gather(*(take_in(world, *rows[n : n + 30]) for n in (0, 15, 30)), count(world))
+    await asyncio.gather(*(count(world) for _ in range(3)))
+    (row,) = await world.sql(
+        "SELECT sum(connections) AS n FROM daily_statistic WHERE tenant_id = $1", world.tenants["north"].id
+    )
+    assert row["n"] == 60
 
 
 @pytest.mark.feature("S0-62")

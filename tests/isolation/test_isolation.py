@@ -227,6 +227,8 @@ class Marked:
                 "eus": lambda r: r["id"] == person,
                 "ord": lambda r: r["end_user_id"] == person,
                 "pay": lambda r: r["end_user_id"] == person,
+                "dus": lambda r: r["end_user_id"] == person,
+                "mus": lambda r: r["end_user_id"] == person,
                 "prf": lambda r: r["end_user_id"] == person,
                 "sim": lambda r: r["end_user_id"] == person,
                 "key": lambda r: r["id"] == key,
@@ -343,10 +345,11 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     """What is not marked could leak unseen: a new table must be added to the world."""
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "recovery_code", *PUBLISHED}
     through_a_marked_row = {
-        "sim_allocation", "sim_package_binding", "sim_end_user_binding", "role_menu", "role_department",
-        "staff_position", "ledger_account", "ledger_entry", "commission_rate", "commission_entry",
-        "commission_settlement", "package_subscription", "sim_plan_change", "package_component",
-        "payment_reconciliation",
+        "commission_entry", "commission_rate", "commission_settlement", "daily_statistic", "daily_usage",
+        "first_session", "interval_statistic", "ledger_account", "ledger_entry", "monthly_bill", "monthly_statistic",
+        "monthly_usage", "package_component", "package_subscription", "payment_reconciliation", "retention_policy",
+        "role_department", "role_menu", "session_day", "sim_allocation", "sim_end_user_binding",
+        "sim_package_binding", "sim_plan_change", "staff_position", "usage_ratio",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}
@@ -410,6 +413,7 @@ def id_prefix(name: str, entity: str) -> str:
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
         "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "enterprise": "ten", "toPackage": "pkg",
         "agent": "ten", "simCard": "sim", "order": "ord", "channel": "pch", "payment": "pay",
+        "packetGateway": "pgw",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform"), "ten") | {
@@ -757,6 +761,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         yield Attempt("orderPackages", text, variables, "CARDS_NOT_FOUND")
         text = "mutation($input: BatchRechargeInput!) { startBatchRecharge(input: $input) { errors { code } } }"
         yield Attempt("startBatchRecharge", text, variables, "CARDS_NOT_FOUND")
+        text = "mutation($input: OrderPackagesInput!) { createDirectOrder(input: $input) { errors { code } } }"
+        yield Attempt("createDirectOrder", text, variables, "CARDS_NOT_FOUND")
     text = "mutation($input: WithdrawalInput!) { cancelWithdrawal(input: $input) { errors { code } } }"
     asked = {"id": one("withdrawal", "wdr"), "idempotencyKey": str(uuid.uuid4())}
     yield Attempt("cancelWithdrawal", text, {"input": asked})
@@ -764,6 +770,8 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = f"mutation($input: {name.title()}OrderInput!) {{ {name}Order(input: $input) {{ errors {{ code }} }} }}"
         order = {"id": one("sales_order", "ord"), "idempotencyKey": str(uuid.uuid4())}
         yield Attempt(f"{name}Order", text, {"input": order})
+    text = "mutation($input: RetryDirectOrderInput!) { retryDirectOrder(input: $input) { errors { code } } }"
+    yield Attempt("retryDirectOrder", text, {"input": {"id": one("direct_order", "dor"), "idempotencyKey": "d"}})
     text = "mutation($input: CreatePaymentInput!) { createPayment(input: $input) { errors { code } } }"
     order = {"order": one("sales_order", "ord"), "channel": "WECHAT_PAY", "idempotencyKey": str(uuid.uuid4())}
     yield Attempt("createPayment", text, {"input": order})
@@ -890,16 +898,17 @@ def _device_and_file_attempts(device: str, file: str) -> Iterator[Attempt]:
 
 
 CATALOGUE = {
-    "approveWithdrawal", "cancelSimPlanChange", "cancelTopUp", "clearJobRuns", "composeDataPackage", "confirmTopUp",
-    "createBillingProduct", "createDataPackage", "createDictionaryItem", "createMenuItem", "createPacketGateway",
-    "createSimCard", "createSimCardRange", "deleteDictionaryItem", "deleteDictionaryType", "deleteMenuItem",
-    "deletePacketGateway", "deleteParameter", "deleteScheduledJob", "grantMembership", "impersonate",
-    "markRefundPaid", "markWithdrawalPaid", "pauseScheduledJob", "reconcilePayments", "recordTopUp", "refundOrder",
-    "rejectWithdrawal", "requestSimPlanChange", "resolvePaymentDifference", "resumeScheduledJob",
-    "retryPaymentRefund", "runScheduledJob", "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus",
-    "updateBillingProduct", "updateDataPackage", "updateDictionaryItem", "updateDictionaryType", "updateMenuItem",
-    "updateOutlet", "updatePacketGateway", "updateParameter", "updatePaymentChannel", "updateScheduledJob",
-    "updateSupplier", "withdrawHelpTopic",
+    "approveWithdrawal", "cancelSimPlanChange", "cancelTopUp", "clearJobRuns", "composeDataPackage",
+    "confirmSettlementStatement", "confirmTopUp", "createBillingProduct", "createDataPackage", "createDictionaryItem",
+    "createMenuItem", "createPacketGateway", "createSimCard", "createSimCardRange", "deleteDictionaryItem",
+    "deleteDictionaryType", "deleteMenuItem", "deletePacketGateway", "deleteParameter", "deleteScheduledJob",
+    "discardSettlementStatement", "generateSettlementStatement", "grantMembership", "impersonate", "markRefundPaid",
+    "markWithdrawalPaid", "pauseScheduledJob", "reconcilePayments", "recordTopUp", "refundOrder",
+    "regenerateSettlementStatement", "rejectWithdrawal", "requestSimPlanChange", "resolvePaymentDifference",
+    "resumeScheduledJob", "retryPaymentRefund", "runScheduledJob", "setCreditLimit", "setDataPackageStatus",
+    "setMenuItemStatus", "setUsageRatio", "settleSettlementStatement", "updateBillingProduct", "updateDataPackage",
+    "updateDictionaryItem", "updateDictionaryType", "updateMenuItem", "updateOutlet", "updatePacketGateway",
+    "updateParameter", "updatePaymentChannel", "updateScheduledJob", "updateSupplier", "withdrawHelpTopic",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

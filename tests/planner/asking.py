@@ -35,7 +35,8 @@ MOST_FIELDS = 45
 TEXTS = ("", "%", "_", "\\", "\\%", "«", "NORTH", "agency «no", "zz")
 BY_SERVICES = {
     "Query": {
-        "agentSales", "agreementsToSign", "behaviourStats", "dictionary", "effectiveParameter", "effectiveParameters",
+        "agentSales", "agreementsToSign", "behaviourStats", "dataUsage", "dictionary", "effectiveParameter",
+        "effectiveParameters", "effectiveUsageRatio",
         "estimatedProfit", "exportMyData", "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
     "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},

@@ -380,9 +380,11 @@ class Caller:
 
     def _lies_under(self, key: int | None, above: int) -> bool:
         """Whether a tenant is another or below it; nobody is below one that the caller does not reach."""
-        paths = {row.id: row.values["path"] for row in self.oracle.rows(self.oracle.entity("Tenant"))}
-        mine, branch = self.principal.path, paths.get(above, "")
-        return key is not None and mine != "" and branch.startswith(mine) and paths[key].startswith(branch)
+        tenants = self.oracle.store.by_key["tenant"]
+        if key is None or above not in tenants or not self.principal.path:
+            return False
+        branch: str = tenants[above]["path"]
+        return branch.startswith(self.principal.path) and tenants[key]["path"].startswith(branch)
 
     def _holds(self, entity: Entity, row: Row, name: str, inside: Any) -> bool:
         if name == "and":

@@ -166,9 +166,24 @@ LIVE = {
     ("TaskRefusal", "message"): message,
     ("Payment", "code_url"): lambda row: f"weixin://{row['id']}" if row["id"] % 2 else None,
     ("Payment", "mini_program"): lambda _: None,
+    ("MonthlyBill", "workbook_url"): lambda row: None if row["xlsx_file_id"] is None else f"/{row['xlsx_file_id']}",
+    ("MonthlyBill", "pdf_url"): lambda row: None if row["pdf_file_id"] is None else f"/{row['pdf_file_id']}",
+    ("SettlementStatement", "workbook_url"): lambda _: None,
+    ("SettlementStatement", "pdf_url"): lambda _: "/page",
+    ("SimCard", "data_balance"): lambda _: None,
+    ("DailyUsage", "used_kb"): lambda row: Decimal(row["used_kb"] * 2),
+    ("MonthlyUsage", "used_kb"): lambda row: Decimal(row["used_kb"] * 2),
+    ("SessionRecord", "used_kb"): lambda row: Decimal(row["download_bytes"]),
     ("StoredFile", "url"): lambda row: f"/files/of/{row['id']}",
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
+    **{
+        (name, f"{way}Bytes"): lambda row, _, way=way: str(row[f"{way}_bytes"])  # type: ignore[misc]
+        for name in ("SessionRecord", "DailyStatistic", "MonthlyStatistic")
+        for way in ("upload", "download")
+    },
+    ("DailyUsage", "rawUsedKb"): lambda row, _: str(row["used_kb"]),
+    ("MonthlyUsage", "rawUsedKb"): lambda row, _: str(row["used_kb"]),
     ("OperationRecord", "impersonated"): lambda row, _: row["real_account_id"] is not None,
     ("LoginRecord", "impersonated"): lambda row, _: row["real_account_id"] is not None,
     ("Supplier", "hasApiKey"): lambda row, _: row["api_key_encrypted"] is not None,

@@ -21,9 +21,18 @@ from stdnum import luhn
 
 from authz.principal import system
 from models.agreements import Agreement, AgreementConsent
+from models.bills import (
+    CounterpartyKind,
+    MonthlyBill,
+    SettlementLine,
+    SettlementLineKind,
+    SettlementStatement,
+    StatementStatus,
+)
 from models.catalog import Carrier, CatalogStatus, DataPackage, Outlet, OutletType, Supplier, SupplierType
 from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.dictionaries import DictionaryItem, DictionaryType
+from models.direct_orders import DirectOrder, DirectOrderStatus, UpstreamFamily
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
     ApiKey,
@@ -148,6 +157,9 @@ from models.usage import (
     IntervalStatistic,
     MonthlyStatistic,
     MonthlyUsage,
+    RetainedTable,
+    RetentionMode,
+    RetentionPolicy,
     SessionDay,
     SessionRecord,
     UsageRatio,
@@ -815,7 +827,6 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     session.add(renewal)
     await session.flush()
     await _paid(session, world, name, tenant, renewal)
-    _used(session, world, name, tenant)
     line = OrderLine(
         **owner,
         order_id=order.id,
@@ -834,16 +845,17 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
         earned=Decimal(tenant.id),
         amount=Decimal(tenant.id),
     )
-    session.add(
-        PacketGateway(
-            **owner,
-            code=f"pgw-{tenant.id}",
-            name=f"Gateway {mark(name)}",
-            gateway_type=PacketGatewayType.PGW if paid else PacketGatewayType.LNS,
-            enterprise_id=tenant.id,
-            remark=mark(name),
-        )
+    gateway = PacketGateway(
+        **owner,
+        code=f"pgw-{tenant.id}",
+        name=f"Gateway {mark(name)}",
+        gateway_type=PacketGatewayType.PGW if paid else PacketGatewayType.LNS,
+        enterprise_id=tenant.id,
+        remark=mark(name),
     )
+    session.add(gateway)
+    await session.flush()
+    _used(session, world, name, tenant, gateway)
     part = BillingProduct(
         **owner,
         kind=BillingProductKind.INTERNAL if paid else BillingProductKind.DIRECT_CHANNEL,
@@ -857,6 +869,26 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     )
     session.add_all([line, settled, part])
     await session.flush()
+    session.add(
+        DirectOrder(
+            **owner,
+            order_id=order.id,
+            order_line_id=line.id,
+            sim_card_id=card.id,
+            billing_product_id=part.id,
+            family=UpstreamFamily.PID if paid else UpstreamFamily.SMART,
+            service=part.service,
+            article=mark(name),
+            target=mark(name),
+            card_no=mark(name),
+            quantity=tenant.id,
+            status=DirectOrderStatus.SUCCEEDED if paid else DirectOrderStatus.UNKNOWN,
+            request_no=mark(name),
+            next_attempt_at=FAR_AHEAD,
+            finished_at=at if paid else None,
+        )
+    )
+    await _billed(session, name, tenant)
     session.add_all(
         [
             PackageComponent(**owner, data_package_id=package.id, billing_product_id=part.id, quantity=tenant.id),
@@ -1004,7 +1036,7 @@ async def _paid(session: AsyncSession, world: World, name: str, tenant: Tenant, 
     )
 
 
-def _used(session: AsyncSession, world: World, name: str, tenant: Tenant) -> None:
+def _used(session: AsyncSession, world: World, name: str, tenant: Tenant, gateway: PacketGateway) -> None:
     """What each tenant's first card used, its sessions, and what was counted from them."""
     owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
     card, at = world.cards[name][0], datetime(2026, 2, 1, 12, 30, tenant.id % 60, tzinfo=UTC)
@@ -1019,7 +1051,7 @@ def _used(session: AsyncSession, world: World, name: str, tenant: Tenant) -> Non
                 ended_at=at + timedelta(minutes=tenant.id) if tenant.id % 2 else None,
                 session_no=mark(name),
                 sim_card_id=card.id,
-                packet_gateway_id=1,
+                packet_gateway_id=gateway.id,
                 upload_bytes=2**40,
                 download_bytes=tenant.id,
             ),
@@ -1033,3 +1065,43 @@ def _used(session: AsyncSession, world: World, name: str, tenant: Tenant) -> Non
             UsageRatio(**owner, customer_id=tenant.id, ratio=1 + Decimal(tenant.id) / 10),
         ]
     )
+    place = list(world.tenants).index(name)
+    session.add_all(
+        RetentionPolicy(
+            **owner, table=table, days=tenant.id, mode=RetentionMode.PURGE if number else RetentionMode.MIGRATE
+        )
+        for number, table in enumerate(RetainedTable)
+        if number == place
+    )
+
+
+async def _billed(session: AsyncSession, name: str, tenant: Tenant) -> None:
+    """A bill of each tenant, and a settlement statement with itself."""
+    owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+    month, amount = date(2026, tenant.id % 12 + 1, 1), Decimal(tenant.id)
+    bill = MonthlyBill(
+        **owner,
+        month=month,
+        currency="CNY",
+        opening_balance=amount,
+        paid_in=amount,
+        spent=amount,
+        refunded=Decimal(0),
+        closing_balance=amount,
+        order_count=tenant.id,
+    )
+    statement = SettlementStatement(
+        **owner,
+        kind=CounterpartyKind.CUSTOMER,
+        customer_id=tenant.id,
+        first_day=month,
+        last_day=month,
+        currency="CNY",
+        amount=amount,
+        status=StatementStatus.CONFIRMED if tenant.id % 2 else StatementStatus.DRAFT,
+        reference=mark(name),
+    )
+    session.add_all([bill, statement])
+    await session.flush()
+    line = {"kind": SettlementLineKind.SALES, "name": mark(name), "quantity": tenant.id, "amount": amount}
+    session.add(SettlementLine(**owner, statement_id=statement.id, **line))
