@@ -222,7 +222,7 @@ class RetentionPolicy(Timestamped, TenantOwned, Base):
 
     __tablename__ = "retention_policy"
     __constraints__ = (
-        UniqueConstraint("table"),
+        UniqueConstraint("tenant_id", "table"),
         CheckConstraint("days BETWEEN 1 AND 3650", name="days_within"),
     )
 

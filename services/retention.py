@@ -80,9 +80,13 @@ async def set_policy(work: Work, table: RetainedTable, days: int, mode: Retentio
     """For how many days rows are kept, and whether they are written into files before they go (S0-62)."""
     if not 1 <= days <= MAX_DAYS:
         raise Refusal("OUT_OF_RANGE", "days", value="days", least=1, most=MAX_DAYS)
-    found = await work.session.scalar(select(RetentionPolicy).where(RetentionPolicy.table == table).with_for_update())
+    root = await ledger.platform(work)
+    found = await work.session.scalar(
+        select(RetentionPolicy)
+        .where(RetentionPolicy.tenant_id == root.id, RetentionPolicy.table == table)
+        .with_for_update()
+    )
     if found is None:
-        root = await ledger.platform(work)
         found = RetentionPolicy(tenant_id=root.id, tenant_path=root.path, table=table)
         work.session.add(found)
     found.days, found.mode = days, mode
@@ -97,7 +101,7 @@ async def install(database: Database) -> None:
         if root is None:
             return
         await session.execute(select(func.pg_advisory_xact_lock(0x52455445)))
-        known = set(await session.scalars(select(RetentionPolicy.table)))
+        known = set(await session.scalars(select(RetentionPolicy.table).where(RetentionPolicy.tenant_id == root.id)))
         session.add_all(
             RetentionPolicy(tenant_id=root.id, tenant_path=root.path, table=table, days=days, mode=RetentionMode.PURGE)
             for table, days in DEFAULT_DAYS.items()
@@ -139,7 +143,9 @@ async def _end(session: AsyncSession, model: Any, now: datetime) -> tuple[date |
         assert isinstance(found.value, int)
         return month_of(now, -max(found.value, LEAST_MONTHS)), RetentionMode.PURGE
     kind = RetainedTable[model.__tablename__.upper()]
-    policy = await session.scalar(select(RetentionPolicy).where(RetentionPolicy.table == kind))
+    policy = await session.scalar(
+        select(RetentionPolicy).where(RetentionPolicy.tenant_path == ROOT_PATH, RetentionPolicy.table == kind)
+    )
     days, mode = (DEFAULT_DAYS[kind], RetentionMode.PURGE) if policy is None else (policy.days, policy.mode)
     before = now.date() - timedelta(days=days)
     latest = now.date() - timedelta(days=1) if model.__period__ == "day" else month_of(now, -1)

@@ -100,6 +100,8 @@ class Alipay:
         except RefusedError as error:
             if error.word not in NOT_THERE:
                 raise
+            # nobody has read the code yet, and so there is no trade to close: the code itself is given up
+            await self._ask("alipay.trade.cancel", {"out_trade_no": payment_no})
 
     async def refund(self, repayment: Repayment) -> ChannelRefund:
         told = await self._ask(
@@ -118,7 +120,11 @@ class Alipay:
         return ChannelRefund(repayment.refund_no, state, told.get("trade_no"), word, _when(told, "gmt_refund_pay"))
 
     async def refunded(self, repayment: Repayment) -> ChannelRefund:
-        asked = {"out_trade_no": repayment.payment_no, "out_request_no": repayment.refund_no}
+        asked = {
+            "out_trade_no": repayment.payment_no,
+            "out_request_no": repayment.refund_no,
+            "query_options": ["gmt_refund_pay"],
+        }
         try:
             told = await self._ask("alipay.trade.fastpay.refund.query", asked)
         except RefusedError as error:

@@ -60,6 +60,8 @@ class PaymentState(enum.Enum):
     PENDING = "PENDING"
     SUCCEEDED = "SUCCEEDED"
     CLOSED = "CLOSED"
+    REFUNDED = "REFUNDED"
+    """A payment of which something went back."""
     UNKNOWN = "UNKNOWN"
     """The channel knows no payment of this number."""
 

@@ -41,13 +41,15 @@ log = structlog.get_logger()
 NAME = "WeChat Pay"
 NOTICE_SECONDS = 300
 """A notice that was signed longer ago is not taken: it is sent again with a new signature."""
+STAMP_DIGITS = 12
 CERTIFICATE_SECONDS = 12 * 3600
 """So long certificates are believed before they are fetched again; WeChat asks for no more than that."""
 FEN = Decimal(100)
+SUMMARY = "总交易单数"
 
 STATES = {
     "SUCCESS": PaymentState.SUCCEEDED,
-    "REFUND": PaymentState.SUCCEEDED,
+    "REFUND": PaymentState.REFUNDED,
     "NOTPAY": PaymentState.PENDING,
     "USERPAYING": PaymentState.PENDING,
     "CLOSED": PaymentState.CLOSED,
@@ -206,11 +208,10 @@ class WechatPay:
         return _refund_told(_read(answer, _Refund))
 
     async def notice(self, headers: Mapping[str, str], body: bytes) -> ChannelPayment | None:
-        try:
-            signed_at = int(headers.get("wechatpay-timestamp", ""))
-        except ValueError:
-            raise ForgedError from None
-        if abs(time.time() - signed_at) > NOTICE_SECONDS:
+        stamp = headers.get("wechatpay-timestamp", "")
+        if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= STAMP_DIGITS):
+            raise ForgedError
+        if abs(time.time() - int(stamp)) > NOTICE_SECONDS:
             raise ForgedError
         await self._ready()
         try:
@@ -251,7 +252,7 @@ class WechatPay:
             raise _unusable() from None
         if hashlib.sha1(content).hexdigest() != bill.hash_value.lower():  # noqa: S324 - what WeChat gives
             raise _unusable()
-        return _entries(content.decode("utf-8-sig", errors="replace"))
+        return _entries(content.decode("utf-8-sig", errors="replace"), self._merchant.app_id)
 
     def _asked(self, charge: Charge) -> dict[str, Any]:
         return {
@@ -281,10 +282,9 @@ class WechatPay:
             kept = list(self._core._certificates)
             try:
                 await self._core._update_certificates()
-            except (ValueError, TypeError, AttributeError):
-                raise _unusable() from None
-            finally:
-                self._core._certificates = self._core._certificates or kept
+            except (GatewayError, ValueError, TypeError, AttributeError) as error:
+                log.warning("WeChat Pay's certificates could not be had", reason=str(error))
+            self._core._certificates = self._core._certificates or kept
             if not self._core._certificates:
                 raise GatewayError("PAYMENT_UNAVAILABLE", f"{NAME} gave no certificate that can be used.")
             self._certificates_at = time.monotonic()
@@ -339,17 +339,21 @@ def _fen(amount: Decimal) -> int:
     return int(fen)
 
 
-def _entries(text: str) -> list[Entry]:
-    """The lines of a trade bill: headings first, every value behind a backtick, a summary at the end."""
+def _entries(text: str, app_id: str) -> list[Entry]:
+    """The lines of one application in a merchant's trade bill: headings first, every value behind a backtick, a summary
+    at the end."""
     heading, *rows = [line for line in text.splitlines() if line.strip()] or [""]
     names = [name.strip() for name in heading.split(",")]
     found = []
     for row in rows:
+        if row.startswith(SUMMARY):
+            break
         if not row.startswith("`"):
-            break  # the summary's headings
+            raise _unusable()
         values = dict(zip(names, (cell.strip() for cell in row.removeprefix("`").split(",`")), strict=False))
         try:
-            found.append(_entry(values))
+            if values["公众账号ID"] == app_id:
+                found.append(_entry(values))
         except (KeyError, ArithmeticError):
             raise _unusable() from None
     return found

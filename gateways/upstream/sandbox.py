@@ -1,8 +1,8 @@
 """A PID and a SMART to try things out with: `uvicorn gateways.upstream.sandbox:app`, API key `any number:sandbox`.
 
 A recharge is done at once, except for cards whose number ends in 7, which stay under way until `finish`, and in 4,
-which fail. `POST /_faults {"kind": ..., "times": n}` orders what befalls the next calls: `timeout` and `http_500` after the
-recharge was taken, `lost` before it was, and `bad_json`. `recharges` has what was taken, once for each number;
+which fail. `POST /_faults {"kind": ..., "times": n}` orders what befalls the next calls: `timeout` and `http_500` after
+the recharge was taken, `lost` before it was, and `bad_json`. `recharges` has what was taken, once for each number;
 `submits` counts the calls.
 """
 

@@ -6,6 +6,7 @@ a code or signed parameters, is asked of the channel when it is read, as often a
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -99,7 +100,7 @@ async def in_advance(work: Unit, amount: Decimal, kind: PaymentChannelKind) -> P
         payment = _payment(work, channel, PaymentMethod.QR_CODE, amount, customer.currency, until)
         payment.purpose = PaymentPurpose.PREPAYMENT
         payment.tenant_id, payment.tenant_path = customer.id, customer.path
-        payment.description = customer.name
+        payment.description = payment.payment_no
         work.session.add(payment)
         await work.session.flush()
     return payment
@@ -132,18 +133,19 @@ async def _asked(
         rows = await session.execute(
             select(Payment, PaymentChannel)
             .join(PaymentChannel, PaymentChannel.id == Payment.channel_id)
+            .outerjoin(Order, Order.id == Payment.order_id)
             .where(
                 Payment.id.in_(keys),
+                Order.id.is_(None) | (Order.status == OrderStatus.AWAITING_PAYMENT),
                 Payment.status == PaymentStatus.PENDING,
                 Payment.expires_at > datetime.now(UTC),
             )
         )
         waiting = {payment.id: (payment, channel) for payment, channel in rows}
-    answers: list[T | GatewayError | None] = []
-    for key in keys:
+
+    async def one(key: int) -> T | GatewayError | None:
         if key not in waiting:
-            answers.append(None)
-            continue
+            return None
         payment, channel = waiting[key]
         charge = Charge(
             payment.payment_no,
@@ -154,10 +156,11 @@ async def _asked(
             f"{runtime.public_url}/payments/{encode_id('pch', channel.id)}/notice",
         )
         try:
-            answers.append(await ask(speaking(runtime.keys, channel), charge, payment))
+            return await ask(speaking(runtime.keys, channel), charge, payment)
         except GatewayError as error:
-            answers.append(error)
-    return answers
+            return error
+
+    return list(await asyncio.gather(*(one(key) for key in keys)))
 
 
 async def _payer(work: Unit, kind: PaymentChannelKind, method: PaymentMethod) -> EndUser | None:

@@ -52,13 +52,18 @@ async def book(database: Database, channel_id: int, told: ChannelPayment) -> boo
         )
         if found is None:
             return False
-        if told.state not in (PaymentState.SUCCEEDED, PaymentState.CLOSED):
+        if told.state not in (PaymentState.SUCCEEDED, PaymentState.CLOSED, PaymentState.REFUNDED):
             return True
         # the order first, as everybody does
         order = None if found.order_id is None else await orders.held(work, found.order_id, own=False)
         payment = await _held(work, found.id)
         if told.state is PaymentState.CLOSED:
             close(payment)
+        elif told.state is PaymentState.REFUNDED:
+            if payment.status is not PaymentStatus.SUCCEEDED:
+                # it came and went back without us
+                await differ(work, payment, told, DifferenceKind.MISSING_HERE)
+                close(payment)
         elif payment.status is not PaymentStatus.SUCCEEDED:
             await _succeed(work, payment, order, told)
         elif told.transaction_no != payment.transaction_no:
@@ -96,7 +101,9 @@ async def differ(work: Unit, payment: Payment, told: ChannelPayment, kind: Diffe
 
 async def _succeed(work: Unit, payment: Payment, order: Order | None, told: ChannelPayment) -> None:
     if told.transaction_no is None or (told.amount, told.currency) != (payment.amount, payment.currency):
+        # what was asked for does not come any more; the truth still counts if it does
         await differ(work, payment, told, DifferenceKind.AMOUNT)
+        close(payment)
         return
     if order is None:
         transfer = await _pay_in(work, payment)

@@ -3,10 +3,10 @@ that an order ends only when no money can come for it."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import select
 
 from authz.principal import system
@@ -19,9 +19,12 @@ from services.keys import Keys
 from services.payments.booking import book
 from services.payments.collecting import speaking
 
-BATCH = 50
+BATCH = 10
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(minutes=10)
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,13 @@ async def check(database: Database, keys: Keys, now: datetime) -> int:
     done = 0
     while due := await _claim(database, now):
         for one in due:
-            # a channel that does not answer is asked again later
-            with contextlib.suppress(GatewayError):
+            try:
                 await look(database, keys, one.channel, one.payment_no, over=one.over)
+            except GatewayError:
+                pass  # a channel that does not answer is asked again later
+            except Exception:
+                # one payment must not keep the others waiting
+                log.exception("a payment could not be asked after", payment=one.payment_no)
         done += len(due)
     return done
 

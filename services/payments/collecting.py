@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -121,7 +129,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_whole(channel: PaymentChannel, keys: dict[str, str]) -> None:
-    """Whether the keys are all there, and are keys."""
+    """Whether the keys are all there, and are keys; they are brought into the form that is kept."""
     for name in REQUIRED[channel.kind]:
         if not keys.get(name):
             raise Refusal("REQUIRED", FIELDS[name])
@@ -132,15 +140,25 @@ def _check_whole(channel: PaymentChannel, keys: dict[str, str]) -> None:
             raise Refusal("INVALID_KEY", FIELDS["api_key"])
         if (channel.channel_key_id is None) != ("channel_key" not in keys):
             raise Refusal("REQUIRED", "channelPublicKeyId" if channel.channel_key_id is None else FIELDS["channel_key"])
-    loaders: dict[str, Callable[[bytes], Any]] = {
-        "private_key": lambda pem: load_pem_private_key(pem, None),
-        "channel_key": load_pem_public_key,
-    }
-    for name, load in loaders.items():
+    writers: dict[str, Callable[[bytes], str]] = {"private_key": _private, "channel_key": _public}
+    for name, write in writers.items():
         if name in keys:
-            if len(keys[name]) > MAX_KEY:
-                raise Refusal("INVALID_KEY", FIELDS[name])
             try:
-                load(keys[name].encode())
+                keys[name] = write(keys[name][:MAX_KEY].encode())
             except (ValueError, TypeError):
                 raise Refusal("INVALID_KEY", FIELDS[name]) from None
+
+
+def _private(pem: bytes) -> str:
+    """A private RSA key, in the one form that the channels' libraries read."""
+    key = load_pem_private_key(pem, None)
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _public(pem: bytes) -> str:
+    key = load_pem_public_key(pem)
+    if not isinstance(key, RSAPublicKey):
+        raise TypeError
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -27,7 +27,11 @@ async def take(runtime: Runtime, channel_id: int, headers: Mapping[str, str], bo
         channel = await channel_by(session, channel_id)
     if channel is None:
         return None
-    speaks = speaking(runtime.keys, channel)
+    try:
+        speaks = speaking(runtime.keys, channel)
+    except GatewayError as error:
+        log.warning("a payment notice for keys that cannot be used", channel=channel_id, reason=str(error))
+        return Acknowledgement(503, "", "text/plain")
     try:
         told = await speaks.notice(headers, body)
     except ForgedError:

@@ -10,15 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Text, any_, cast, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from authz.principal import system
 from authz.session import Database
 from gateways.http import GatewayError
 from gateways.payment import Entry
 from models.base import table_of
-from models.catalog import CatalogStatus
 from models.payments import (
     DifferenceKind,
     Payment,
@@ -31,6 +30,7 @@ from models.payments import (
 )
 from services import validation
 from services.keys import Keys
+from services.payments import refunding
 from services.payments.booking import CHINA
 from services.payments.checking import look
 from services.payments.collecting import channel_by, speaking
@@ -39,6 +39,9 @@ from services.runtime import Unit
 
 READY_HOUR = 10
 """From then on, of China's day, channels have the statement of the day before."""
+LATE_DAYS = 7
+"""So long a day is tried again."""
+CHUNK = 1_000
 DAYS_BACK = 90
 """So far back channels keep statements."""
 
@@ -53,8 +56,9 @@ async def start(work: Unit, channel_id: int, day: date) -> None:
     channel = await channel_by(work.session, channel_id)
     if channel is None:
         raise not_found("channel")
-    today = datetime.now(CHINA).date()
-    if not today - timedelta(days=DAYS_BACK) <= day < today:
+    now = datetime.now(CHINA)
+    ready = now.date() - timedelta(days=0 if now.hour >= READY_HOUR else 1)
+    if not now.date() - timedelta(days=DAYS_BACK) <= day < ready:
         raise Refusal("NO_STATEMENT", "day", days=DAYS_BACK)
     work.later("payments.reconcile", {"channel": channel.id, "day": day.isoformat()})
 
@@ -73,27 +77,28 @@ async def resolve(work: Unit, key: int, remark: str) -> PaymentDifference:
 
 
 async def reconcile_due(database: Database, keys: Keys, now: datetime) -> int:
-    """Holds yesterday against each channel's statement, once it is there and unless it was; how many channels."""
+    """Holds the last days against each account's statements, once they are there and unless it was done; how many
+    statements. An account that is out of use is gone through as long as something of it may come."""
     here = now.astimezone(CHINA)
-    if here.hour < READY_HOUR:
-        return 0
-    day = here.date() - timedelta(days=1)
+    last = here.date() - timedelta(days=1 if here.hour >= READY_HOUR else 2)
+    days = [last - timedelta(days=back) for back in range(LATE_DAYS)]
     async with database.transaction(system("reconciliation")) as session:
-        done_for = select(PaymentReconciliation.channel_id).where(PaymentReconciliation.day == day)
-        due = list(
-            await session.scalars(
-                select(PaymentChannel.id).where(
-                    PaymentChannel.status == CatalogStatus.ACTIVE, PaymentChannel.id.not_in(done_for)
-                )
-            )
-        )
+        accounts = (await session.execute(select(PaymentChannel.id, PaymentChannel.created_at))).tuples().all()
+        rows = select(PaymentReconciliation.channel_id, PaymentReconciliation.day)
+        known = set((await session.execute(rows.where(PaymentReconciliation.day.in_(days)))).tuples().all())
     done = 0
-    for channel in due:
-        try:
-            await reconcile(database, keys, channel, day)
-            done += 1
-        except GatewayError as error:
-            log.warning("a statement could not be had; trying again", channel=channel, reason=str(error))
+    for channel, since in accounts:
+        for day in sorted(days):
+            if (channel, day) in known or day < since.astimezone(CHINA).date() - timedelta(days=1):
+                continue
+            try:
+                await reconcile(database, keys, channel, day)
+                done += 1
+            except GatewayError as error:
+                log.warning("a statement could not be had; trying again", channel=channel, reason=str(error))
+            except Exception:
+                # one account must not keep the others waiting
+                log.exception("a statement could not be compared", channel=channel, day=str(day))
     return done
 
 
@@ -107,15 +112,16 @@ async def reconcile(database: Database, keys: Keys, channel_id: int, day: date) 
         channel = await channel_by(session, channel_id)
         assert channel is not None
     entries = await speaking(keys, channel).statement(day)
-    await _catch_up(database, keys, channel, [entry.payment_no for entry in entries if entry.refund_no is None])
+    await _catch_up(database, keys, channel, entries)
     principal = system("reconciliation")
     async with database.transaction(principal) as session:
         known = await _known(Unit(principal, session), channel.id, entries, day)
         differences = list(_differences(known, entries))
         owner = {"tenant_id": channel.tenant_id, "tenant_path": channel.tenant_path, "channel_id": channel.id}
-        if differences:
-            rows = [{**owner, "day": day, **one} for one in differences]
-            await session.execute(insert(table_of(PaymentDifference)).values(rows).on_conflict_do_nothing())
+        rows = [{**owner, "day": day, **one} for one in differences]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            await session.execute(insert(table_of(PaymentDifference)).values(some).on_conflict_do_nothing())
         counts = {
             "entries": len(entries),
             "matched": len(entries) - sum(one["kind"] is not DifferenceKind.MISSING_AT_CHANNEL for one in differences),
@@ -130,12 +136,21 @@ async def reconcile(database: Database, keys: Keys, channel_id: int, day: date) 
         return (await session.scalars(select(PaymentReconciliation).where(PaymentReconciliation.id == key))).one()
 
 
-async def _catch_up(database: Database, keys: Keys, channel: PaymentChannel, numbers: Sequence[str]) -> None:
+async def _catch_up(database: Database, keys: Keys, channel: PaymentChannel, entries: Sequence[Entry]) -> None:
+    """What the books are still waiting for is asked after now."""
+    numbers = [entry.payment_no for entry in entries if entry.refund_no is None]
+    refunds = [entry.refund_no for entry in entries if entry.refund_no is not None]
     async with database.transaction(system("reconciliation")) as session:
+        await session.execute(
+            update(PaymentRefund)
+            .where(PaymentRefund.refund_no == any_(_texts(refunds)), PaymentRefund.status == RefundStatus.PENDING)
+            .values(next_attempt_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
         waiting = list(
             await session.scalars(
                 select(Payment.payment_no).where(
-                    Payment.payment_no.in_(numbers),
+                    Payment.payment_no == any_(_texts(numbers)),
                     Payment.channel_id == channel.id,
                     Payment.status != PaymentStatus.SUCCEEDED,
                 )
@@ -144,6 +159,13 @@ async def _catch_up(database: Database, keys: Keys, channel: PaymentChannel, num
     for number in waiting:
         with contextlib.suppress(GatewayError):
             await look(database, keys, channel, number, over=False)
+    if refunds:
+        await refunding.carry_out(database, keys, datetime.now(UTC))
+
+
+def _texts(values: Sequence[str]) -> ColumnElement[Any]:
+    """Any number of texts as one parameter."""
+    return cast(list(values), ARRAY(Text))
 
 
 async def _known(work: Unit, channel_id: int, entries: Sequence[Entry], day: date) -> Known:
@@ -155,22 +177,19 @@ async def _known(work: Unit, channel_id: int, entries: Sequence[Entry], day: dat
             Payment.channel_id == channel_id,
             paid,
             ((Payment.paid_at >= start) & (Payment.paid_at < end))
-            | Payment.payment_no.in_([entry.payment_no for entry in entries if entry.refund_no is None]),
+            | (Payment.payment_no == any_(_texts([one.payment_no for one in entries if one.refund_no is None]))),
         )
     )
-    back = PaymentRefund.status == RefundStatus.SUCCEEDED
+    # what finance paid back by hand did not go through the channel
+    back = (PaymentRefund.status == RefundStatus.SUCCEEDED) & PaymentRefund.reference.is_(None)
     refunds = await work.session.execute(
         select(Payment.payment_no, PaymentRefund.refund_no, Payment.id, PaymentRefund.amount)
         .join(Payment, Payment.id == PaymentRefund.payment_id)
         .where(
             Payment.channel_id == channel_id,
-            (
-                back
-                & PaymentRefund.reference.is_(None)
-                & (PaymentRefund.settled_at >= start)
-                & (PaymentRefund.settled_at < end)
-            )
-            | PaymentRefund.refund_no.in_([entry.refund_no for entry in entries if entry.refund_no is not None]),
+            back,
+            ((PaymentRefund.settled_at >= start) & (PaymentRefund.settled_at < end))
+            | (PaymentRefund.refund_no == any_(_texts([one.refund_no for one in entries if one.refund_no]))),
         )
     )
     return {

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from sqlalchemy import select
 
 from authz.principal import system
@@ -40,13 +41,16 @@ TRANSITIONS = StateMachine(
     ("RETRY", (RefundStatus.FAILED,), RefundStatus.PENDING),
     ("PAY_BY_HAND", (RefundStatus.FAILED,), RefundStatus.SUCCEEDED),
 )
-BATCH = 50
+BATCH = 5
 REFUSALS = 10
 """So often a channel may say no before somebody has to look at it."""
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(hours=1)
 CLAIM = timedelta(minutes=2)
 """So long a worker has for the refunds that it took up."""
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ async def retry(work: Unit, key: int) -> PaymentRefund:
     """A refund that failed is tried again."""
     refund = await _held(work, key)
     refund.status = TRANSITIONS.lead(refund.status, "RETRY")
-    refund.attempts, refund.next_attempt_at = 0, datetime.now(UTC)
+    # the channel has heard of it: it is asked first what became of it
+    refund.attempts, refund.next_attempt_at = 1, datetime.now(UTC)
     await work.session.flush()
     work.later("payments.refund", {}, of=refund)
     return refund
@@ -109,7 +114,11 @@ async def carry_out(database: Database, keys: Keys, now: datetime) -> int:
     done = 0
     while due := await _claim(database, now):
         for one in due:
-            await _tell(database, keys, one)
+            try:
+                await _tell(database, keys, one)
+            except Exception:
+                # one refund must not keep the others waiting
+                log.exception("a refund could not be carried out", refund=one.key)
         done += len(due)
     return done
 
@@ -142,18 +151,7 @@ async def _claim(database: Database, now: datetime) -> list[_Due]:
 
 
 async def _tell(database: Database, keys: Keys, due: _Due) -> None:
-    try:
-        channel = speaking(keys, due.channel)
-        # what was asked for before and not answered is asked after first
-        found = await channel.refunded(due.repayment) if due.attempts else None
-        if found is None or found.state is PaymentState.UNKNOWN:
-            found = await channel.refund(due.repayment)
-    except RefusedError as error:
-        final = due.attempts + 1 >= REFUSALS
-        state = PaymentState.CLOSED if final else PaymentState.PENDING
-        found = ChannelRefund(due.repayment.refund_no, state, word=error.word)
-    except GatewayError as error:
-        found = ChannelRefund(due.repayment.refund_no, PaymentState.PENDING, word=error.code)
+    found = await _asked(keys, due)
     principal = system("refunds")
     async with database.transaction(principal) as session:
         work = Unit(principal, session)
@@ -166,6 +164,28 @@ async def _tell(database: Database, keys: Keys, due: _Due) -> None:
             await _settle(work, refund, "SUCCEED", found.at)
         elif found.state is PaymentState.CLOSED:
             refund.status = TRANSITIONS.lead(refund.status, "FAIL")
+
+
+async def _asked(keys: Keys, due: _Due) -> ChannelRefund:
+    """What the channel says of a refund, told of it again only where it has none of its number. A refusal to tell means
+    nothing; a refusal to refund is final once it has been said often enough."""
+    try:
+        channel = speaking(keys, due.channel)
+        # what was asked for before and not answered is asked after first
+        if due.attempts:
+            found = await channel.refunded(due.repayment)
+            if found.state is not PaymentState.UNKNOWN:
+                return found
+    except GatewayError as error:
+        return ChannelRefund(due.repayment.refund_no, PaymentState.PENDING, word=str(error))
+    try:
+        return await channel.refund(due.repayment)
+    except RefusedError as error:
+        final = due.attempts + 1 >= REFUSALS
+        state = PaymentState.CLOSED if final else PaymentState.PENDING
+        return ChannelRefund(due.repayment.refund_no, state, word=error.word)
+    except GatewayError as error:
+        return ChannelRefund(due.repayment.refund_no, PaymentState.PENDING, word=error.code)
 
 
 async def _settle(work: Unit, refund: PaymentRefund, action: str, at: datetime | None = None) -> None:

@@ -100,7 +100,7 @@ class Pulled:
 
 
 async def pull_due(database: Database, keys: Keys, now: datetime) -> Pulled:
-    """Pulls yesterday, once suppliers know it, and the week before it, for the cards that have no figure of them yet."""
+    """Pulls yesterday, once suppliers know it, and the week before, for the cards that have no figure of them yet."""
     here = now.astimezone(CHINA)
     told = missing = 0
     for back in range(DAYS_BACK, 0, -1):

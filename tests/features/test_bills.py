@@ -19,6 +19,7 @@ from services import bills
 from tests.support.commerce import PRICE, REFUND, bought, funded, rates, said, step
 from tests.support.world import World
 
+CHINA = ZoneInfo("Asia/Shanghai")
 BILLS = """{ monthlyBills { nodes { id month currency openingBalance paidIn spent refunded closingBalance orderCount
     customer { name } workbookUrl pdfUrl } } }"""
 GENERATE = """mutation($input: GenerateSettlementStatementInput!) { generateSettlementStatement(input: $input) {

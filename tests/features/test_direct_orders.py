@@ -84,7 +84,8 @@ async def channel(
 
 async def a_package(world: World, interface: str, service: str = "AIRTIME") -> str:
     made = await world.data("operations", SUPPLIER, {"input": {
-        "name": f"Upstream {service}", "interfaceName": interface, "apiKey": "8001:sandbox", "supplierType": "AGENT",
+        "name": f"Upstream {service}", "interfaceName": interface, "apiKey": "8001:sandbox",
+        "supplierType": "DISTRIBUTOR",
     }})  # fmt: skip
     supplier = made["createSupplier"]["supplier"]["id"]
     input = {

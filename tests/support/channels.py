@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +87,13 @@ def alipay_input(sandbox: AlipaySandbox, **more: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def collecting(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collecting]:
+async def collecting(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    entered: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    *,
+    public_key: bool = False,
+) -> AsyncIterator[Collecting]:
     """Both channels, set up by finance, with impatient lines to their sandboxes."""
 
     async def deliver(url: str, headers: dict[str, str], content: bytes) -> httpx.Response:
@@ -96,8 +102,12 @@ async def collecting(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     wechat, alipay = WechatPaySandbox(), AlipaySandbox()
     wechat.deliver = alipay.deliver = deliver
-    for input in (wechat_input(wechat), alipay_input(alipay)):
-        made = (await world.data("finance", CREATE_CHANNEL, {"input": input}))["createPaymentChannel"]
+    by_key: dict[str, Any] = {}
+    if public_key:
+        wechat.serial = "PUB_KEY_ID_0119000001092026"
+        by_key = {"channelPublicKey": public_pem(wechat.own_key), "channelPublicKeyId": wechat.serial}
+    for input in (wechat_input(wechat, **by_key), alipay_input(alipay)):
+        made = (await world.data("finance", CREATE_CHANNEL, {"input": entered(input)}))["createPaymentChannel"]
         assert made["errors"] == []
     async with serving(wechat.app) as wechat_url, serving(alipay.app) as alipay_url:
         for name, url in (("WECHAT_PAY", wechat_url), ("ALIPAY", alipay_url)):

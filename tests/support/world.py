@@ -1065,13 +1065,14 @@ def _used(session: AsyncSession, world: World, name: str, tenant: Tenant, gatewa
             UsageRatio(**owner, customer_id=tenant.id, ratio=1 + Decimal(tenant.id) / 10),
         ]
     )
-    place = list(world.tenants).index(name)
-    session.add_all(
+    even = tenant.id % 2 == 0
+    session.add(
         RetentionPolicy(
-            **owner, table=table, days=tenant.id, mode=RetentionMode.PURGE if number else RetentionMode.MIGRATE
+            **owner,
+            table=RetainedTable.SESSION_RECORD if even else RetainedTable.INTERVAL_STATISTIC,
+            days=tenant.id,
+            mode=RetentionMode.MIGRATE if even else RetentionMode.PURGE,
         )
-        for number, table in enumerate(RetainedTable)
-        if number == place
     )
 
 
