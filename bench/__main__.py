@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import growth, imports, money, queries, shapes
+from bench import growth, imports, money, queries, shapes, usage
 from bench.data import FULL
 from bench.services import STATE, Place, data_folder, running
 
@@ -25,6 +25,7 @@ PARTS: dict[str, Part] = {
     "growth": growth.run,
     "import": imports.run,
     "money": money.run,
+    "usage": usage.run,
 }
 SUMMARY = (
     "ratio_to_limit",
@@ -35,6 +36,8 @@ SUMMARY = (
     "import",
     "settlement",
     "payments",
+    "taking_in",
+    "counting",
 )
 
 

@@ -125,7 +125,7 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
     connection = await place.superuser(DATABASE)
     database = Database(place.application_url(DATABASE))
     try:
-        await _plant(connection)
+        await plant(connection)
         settled = await _settlement(connection, database, count)
         paid = await _payments(place, connection, database, seconds)
     finally:
@@ -135,7 +135,7 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
     return {"settlement": settled, "payments": paid}
 
 
-async def _plant(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def plant(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """The platform, and chains of three agents below it."""
     tenants: list[tuple[Any, ...]] = [(1, "PLATFORM", None, ".0001.", 0, 1, "Platform")]
     closure = [(1, ".0001.", 1, 0)]

@@ -222,10 +222,10 @@ class RetentionPolicy(Timestamped, TenantOwned, Base):
 
     __tablename__ = "retention_policy"
     __constraints__ = (
-        UniqueConstraint("tenant_id", "table"),
+        UniqueConstraint("tenant_id", "retained_table"),
         CheckConstraint("days BETWEEN 1 AND 3650", name="days_within"),
     )
 
-    table: Mapped[RetainedTable] = mapped_column("table", stored_enum(RetainedTable))
+    retained_table: Mapped[RetainedTable] = mapped_column(stored_enum(RetainedTable))
     days: Mapped[int]
     mode: Mapped[RetentionMode] = mapped_column(stored_enum(RetentionMode))

@@ -10,7 +10,7 @@ import strawberry
 from sqlalchemy import Select, select
 
 import models.identity as stored
-from authz.principal import PrincipalKind
+from authz.principal import ROOT_PATH, PrincipalKind
 from models.identity import AccountStatus
 from models.tenancy import Language, TenantKind
 from planner.errors import bad_input
@@ -45,7 +45,7 @@ from schema.identity import (
 )
 from services import api_keys as partners_keys
 from services import end_users as people
-from services import identity, impersonation, languages
+from services import identity, impersonation, languages, parameters
 
 
 @query(Viewer)
@@ -77,6 +77,13 @@ async def viewer(ctx: Context) -> Viewer:
 async def permissions(ctx: Context, viewers: Sequence[Viewer]) -> list[list[str]]:
     held = sorted(f"{type_name}.{field}" for type_name, field, _ in ctx.principal.grants.reach)
     return [held for _ in viewers]
+
+
+@loads(Viewer, "product_presentation_url")
+async def product_presentation(ctx: Context, viewers: Sequence[Viewer]) -> list[str | None]:
+    path = ctx.principal.path or ctx.principal.home or ROOT_PATH
+    found = await parameters.effective(ctx.runtime, parameters.PRESENTATION, path)
+    return [found.text or None for _ in viewers]
 
 
 @query("Node | None")

@@ -33,6 +33,7 @@ SECRET_NAMES = frozenset(
         "api_key",
         "api_v3_key",
         "private_key",
+        "id_number",
         "current",
         "new",
         "refresh_token",

@@ -265,6 +265,7 @@ class Viewer:
     permissions: list[str] = live("Every coordinate that it may use.")
     held_roles: list[HeldRole] = live("The same roles with their names and data scopes (S1-34, S1-36).")
     menus: list[MenuItem] = live("What the door's front end draws for it: menus and buttons, in order (S1-29).")
+    product_presentation_url: str | None = live("Where the product is presented; null where nobody has said (S2-29).")
     modules: list[ModuleAccess] = live("The modules that its company may use (S4-76).")
 
 

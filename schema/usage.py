@@ -180,7 +180,7 @@ class UsageRatioPayload:
 class RetentionPolicy(Node):
     """For how many days rows are kept, and what becomes of them then (S0-62); what has not been counted is kept."""
 
-    table: RetainedTable
+    table: RetainedTable = column(of="retained_table")
     days: int
     mode: RetentionMode
     created_at: datetime

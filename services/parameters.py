@@ -28,6 +28,7 @@ from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime, Work
 
+PRESENTATION = "product.presentationUrl"
 KEY_CONSTRAINT = "uq_system_parameter_tenant_id_key"
 MAX_VALUE = 10_000
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -67,6 +68,13 @@ BUILT_IN = {
             "Minutes for which an order waits for its payment",
             "30",
             ParameterType.INTEGER,
+        ),
+        BuiltIn(
+            PRESENTATION,
+            "Address of the product presentation",
+            "",
+            ParameterType.STRING,
+            overridable=True,
         ),
         BuiltIn(
             "usage.amplification",

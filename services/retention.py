@@ -83,11 +83,11 @@ async def set_policy(work: Work, table: RetainedTable, days: int, mode: Retentio
     root = await ledger.platform(work)
     found = await work.session.scalar(
         select(RetentionPolicy)
-        .where(RetentionPolicy.tenant_id == root.id, RetentionPolicy.table == table)
+        .where(RetentionPolicy.tenant_id == root.id, RetentionPolicy.retained_table == table)
         .with_for_update()
     )
     if found is None:
-        found = RetentionPolicy(tenant_id=root.id, tenant_path=root.path, table=table)
+        found = RetentionPolicy(tenant_id=root.id, tenant_path=root.path, retained_table=table)
         work.session.add(found)
     found.days, found.mode = days, mode
     await work.session.flush()
@@ -101,9 +101,13 @@ async def install(database: Database) -> None:
         if root is None:
             return
         await session.execute(select(func.pg_advisory_xact_lock(0x52455445)))
-        known = set(await session.scalars(select(RetentionPolicy.table).where(RetentionPolicy.tenant_id == root.id)))
+        known = set(
+            await session.scalars(select(RetentionPolicy.retained_table).where(RetentionPolicy.tenant_id == root.id))
+        )
         session.add_all(
-            RetentionPolicy(tenant_id=root.id, tenant_path=root.path, table=table, days=days, mode=RetentionMode.PURGE)
+            RetentionPolicy(
+                tenant_id=root.id, tenant_path=root.path, retained_table=table, days=days, mode=RetentionMode.PURGE
+            )
             for table, days in DEFAULT_DAYS.items()
             if table not in known
         )
@@ -144,11 +148,12 @@ async def _end(session: AsyncSession, model: Any, now: datetime) -> tuple[date |
         return month_of(now, -max(found.value, LEAST_MONTHS)), RetentionMode.PURGE
     kind = RetainedTable[model.__tablename__.upper()]
     policy = await session.scalar(
-        select(RetentionPolicy).where(RetentionPolicy.tenant_path == ROOT_PATH, RetentionPolicy.table == kind)
+        select(RetentionPolicy).where(RetentionPolicy.tenant_path == ROOT_PATH, RetentionPolicy.retained_table == kind)
     )
     days, mode = (DEFAULT_DAYS[kind], RetentionMode.PURGE) if policy is None else (policy.days, policy.mode)
     before = now.date() - timedelta(days=days)
-    latest = now.date() - timedelta(days=1) if model.__period__ == "day" else month_of(now, -1)
+    present = min(now, datetime.now(UTC))
+    latest = present.date() - timedelta(days=1) if model.__period__ == "day" else month_of(present, -1)
     before = min(before, latest)
     if kind is RetainedTable.SESSION_RECORD:
         if not await session.scalar(select(func.pg_try_advisory_xact_lock(SESSIONS_LOCK))):

@@ -66,6 +66,7 @@ app.conf.update(
         "pull usage": {"task": "tasks.usage.pull", "schedule": 3600.0},
         "make bills": {"task": "tasks.bills.run", "schedule": 3600.0},
         "tell upstreams": {"task": "tasks.direct_orders.submit", "schedule": 15.0},
+        "show carriers who uses cards": {"task": "tasks.sim.register", "schedule": 30.0},
         "reconcile payments": {"task": "tasks.payments.reconcile", "schedule": 1800.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},
         "put changes of plan in force": {"task": "tasks.orders.change_plans", "schedule": 60.0},

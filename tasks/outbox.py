@@ -22,6 +22,7 @@ CONSUMERS = {
     "usage.take_in": "tasks.usage.take_in",
     "direct_orders.submit": "tasks.direct_orders.submit",
     "bills.document": "tasks.bills.document",
+    "real_name.submit": "tasks.sim.register",
     "payments.refund": "tasks.payments.refund",
     "payments.reconcile": "tasks.payments.reconcile",
     "job.run": "tasks.jobs.execute",

@@ -46,6 +46,27 @@ class CarrierQuery:
     iccids: Sequence[str]
 
 
+@dataclass(frozen=True)
+class RealName:
+    """Who wants a card put into service: under a number of ours that makes a repeat the same request, with both sides
+    of the identity card as base64."""
+
+    request_no: str
+    name: str = field(repr=False)
+    id_number: str = field(repr=False)
+    front: str = field(repr=False)
+    back: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RealNameOutcome:
+    """What the carrier says: yes, no and why, or, with None, that it has not decided yet."""
+
+    verified: bool | None
+    reference: str | None = None
+    reason: str | None = None
+
+
 class Carrier(Protocol):
     """An adapter for one carrier's interface."""
 
@@ -55,6 +76,10 @@ class Carrier(Protocol):
 
     async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[int | GatewayError]:
         """What each card used on a day of China's calendar, in KB, in order."""
+        ...
+
+    async def register(self, api_key: str | None, iccid: str, real_name: RealName) -> RealNameOutcome:
+        """Shows the carrier who uses a card; asked again with the same number, it tells what it has decided."""
         ...
 
     async def close(self) -> None:

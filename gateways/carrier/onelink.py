@@ -11,7 +11,7 @@ import itertools
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
@@ -20,7 +20,7 @@ from typing import Annotated, Generic, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateways.carrier.cards import CardState, CardStatus
+from gateways.carrier.cards import CardState, CardStatus, RealName, RealNameOutcome
 from gateways.http import GatewayError, Partner, PerLoop
 
 TOKEN_PATH = "/v5/ec/get/token"  # noqa: S105
@@ -28,6 +28,7 @@ STATUS_PATH = "/v5/ec/query/sim-status"
 SESSION_PATH = "/v5/ec/query/sim-session"
 
 USAGE_PATH = "/v5/ec/query/sim-data-usage-daily/batch"
+REAL_NAME_PATH = "/v5/ec/operate/sim-real-name-reg"
 BATCH = 100
 """So many cards may be asked about at once."""
 
@@ -86,6 +87,12 @@ class _Usage(_Wire):
 
 class _Usages(_Wire):
     usages: list[_Usage] = Field(alias="dataAmountList")
+
+
+class _RealName(_Wire):
+    result: str = Field(alias="regStatus")
+    reference: str | None = Field(default=None, alias="busiSeq")
+    reason: str | None = Field(default=None, alias="reason")
 
 
 class _Outcome(_Wire):
@@ -155,6 +162,29 @@ class OneLink:
             found += [answer.get(iccid, unknown) for iccid in some]
         return found
 
+    async def register(self, api_key: str | None, iccid: str, real_name: RealName) -> RealNameOutcome:
+        account = _Account.of(api_key)
+        told = {
+            "iccid": iccid,
+            "orderId": real_name.request_no,
+            "custName": real_name.name,
+            "certNo": real_name.id_number,
+            "certType": "0",
+            "frontPic": real_name.front,
+            "backPic": real_name.back,
+        }
+        for attempt in (1, 2):
+            token = await self._token(account)
+            try:
+                found = await self._ask(account, REAL_NAME_PATH, _RealName, form=told, token=token)
+                break
+            except _TokenExpired:
+                self._forget(account, token)
+                if attempt == 2:
+                    raise
+        verified = {"0": True, "2": False}.get(found.result)
+        return RealNameOutcome(verified, found.reference, found.reason)
+
     async def close(self) -> None:
         self._buying.pop()
         await self._partner.close()
@@ -215,11 +245,15 @@ class OneLink:
                 kept = self._tokens[account] = _KeptToken(bought.token, asked_at + bought.ttl)
             return kept.value
 
-    async def _ask(self, account: _Account, path: str, item: type[Item], **parameters: str) -> Item:
+    async def _ask(
+        self, account: _Account, path: str, item: type[Item], form: Mapping[str, str] | None = None, **parameters: str
+    ) -> Item:
         def build(client: httpx.AsyncClient) -> httpx.Request:
-            return client.build_request(
-                "GET", self._base_url + path, params={"transid": _transid(account.appid), **parameters}
-            )
+            params = {"transid": _transid(account.appid), **parameters}
+            url = self._base_url + path
+            if form is None:
+                return client.build_request("GET", url, params=params)
+            return client.build_request("POST", url, params=params, data=dict(form))
 
         response = await self._partner.send(build)
         if response.status_code != httpx.codes.OK:

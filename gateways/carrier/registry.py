@@ -6,7 +6,7 @@ from datetime import date
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateways.carrier.cards import CardState, Carrier, CarrierQuery
+from gateways.carrier.cards import CardState, Carrier, CarrierQuery, RealName, RealNameOutcome
 from gateways.carrier.onelink import OneLink
 from gateways.http import GatewayError
 
@@ -45,6 +45,14 @@ class Carriers:
             unknown = GatewayError("NOT_SUPPORTED", f"No adapter speaks to the interface {query.interface_name}.")
             return [unknown for _ in query.iccids]
         return await carrier.usage(query.api_key, query.iccids, day)
+
+    async def register(self, query: CarrierQuery, real_name: RealName) -> RealNameOutcome:
+        """Shows the carrier of one card who uses it. Raises GatewayError, with codes as for `states`."""
+        carrier = self._speaking(query.interface_name)
+        if carrier is None:
+            raise GatewayError("NOT_SUPPORTED", f"No adapter speaks to the interface {query.interface_name}.")
+        (iccid,) = query.iccids
+        return await carrier.register(query.api_key, iccid, real_name)
 
     async def close(self) -> None:
         """Ends the connections of the running event loop. Tokens stay, and what is known of failing carriers."""

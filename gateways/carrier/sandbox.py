@@ -24,6 +24,7 @@ from starlette.routing import Route
 TOKEN_PATH = "/v5/ec/get/token"  # noqa: S105
 STATUS_PATH = "/v5/ec/query/sim-status"
 SESSION_PATH = "/v5/ec/query/sim-session"
+REAL_NAME_PATH = "/v5/ec/operate/sim-real-name-reg"
 USAGE_PATH = "/v5/ec/query/sim-data-usage-daily/batch"
 TOKEN_EXPIRED = "12021"  # noqa: S105
 
@@ -42,6 +43,8 @@ class Sandbox:
         self._token_seconds = token_seconds
         self.tokens: dict[str, float] = {}
         self._faults: Counter[str] = Counter()
+        self.real_names: dict[str, str] = {}
+        self.shown: list[dict[str, str]] = []
         self.used: dict[tuple[str, str], int | str] = {}
         self.app = Starlette(
             routes=[
@@ -49,6 +52,7 @@ class Sandbox:
                 Route(STATUS_PATH, self._answer),
                 Route(SESSION_PATH, self._answer),
                 Route(USAGE_PATH, self._answer),
+                Route(REAL_NAME_PATH, self._answer, methods=["POST"]),
                 Route("/_faults", self._order_fault, methods=["POST"]),
             ]
         )
@@ -75,7 +79,19 @@ class Sandbox:
             return PlainTextResponse('{"status":"0","resu', media_type="application/json")
         if request.url.path == TOKEN_PATH:
             return self._sell_token(request)
-        return self._tell(request)
+        return await self._tell(request)
+
+    async def _register(self, request: Request) -> Response:
+        """Decides on who wants a card, once for each number: names that begin with 拒 are refused, those that begin
+        with 待 wait until their entry in `real_names` says "0" or "2"."""
+        form = {name: str(value) for name, value in (await request.form()).items()}
+        if not all(form.get(name) for name in ("iccid", "orderId", "custName", "certNo", "frontPic", "backPic")):
+            return _refusal("12005", "参数错误")
+        first = form["custName"][0]
+        status = self.real_names.setdefault(form["orderId"], {"拒": "2", "待": "1"}.get(first, "0"))
+        self.shown.append(form)
+        reason = "证件信息不一致" if status == "2" else None
+        return _success({"regStatus": status, "busiSeq": f"B{form['orderId']}", "reason": reason})
 
     def _tell_usage(self, request: Request) -> Response:
         """What cards used on a day, in KB; those that nobody has ordered otherwise have used nothing, and unknown ones
@@ -100,7 +116,7 @@ class Sandbox:
         self.tokens[token] = time.monotonic() + self._token_seconds
         return _success({"token": token, "ttl": str(self._token_seconds)})
 
-    def _tell(self, request: Request) -> Response:
+    async def _tell(self, request: Request) -> Response:
         token, iccid = request.query_params.get("token", ""), request.query_params.get("iccid", "")
         if self._due("expired_token"):
             self.tokens.pop(token, None)
@@ -108,6 +124,8 @@ class Sandbox:
             return _refusal(TOKEN_EXPIRED, "TOKEN不存在或已过期")
         if not re.fullmatch(r".+\d{22}", request.query_params.get("transid", "")):
             return _refusal("12002", "TRANSID格式错误")
+        if request.url.path == REAL_NAME_PATH:
+            return await self._register(request)
         if request.url.path == USAGE_PATH:
             return self._tell_usage(request)
         if self._due("unknown_card") or not re.fullmatch(r"\d{19,20}", iccid):

@@ -1,10 +1,11 @@
 """WeChat Pay and Alipay to try things out with: each application of Starlette speaks its channel's wire format.
 
 They sign what they say, for one merchant with keys of their own making. `pay` lets somebody pay, which is told to the
-notify address, as often and as wrongly as `faults` say; over HTTP it is `POST /_pay {"payment_no": ...}`, and `POST /_faults {"kind": ...,
-"times": n}` orders what befalls the next calls: `timeout` (the call is carried out and not answered), `http_500` (it is
-not carried out), `bad_json` and `bad_signature`; and the next notices: `no_notice`, `twice`, `forged`, `wrong_amount`,
-`old`. `refund_pending` leaves refunds under way until `POST /_refunds`; `refund_fails` lets the next one fail.
+notify address, as often and as wrongly as `faults` say; over HTTP it is `POST /_pay {"payment_no": ...}`, and
+`POST /_faults {"kind": ..., "times": n}` orders what befalls the next calls: `timeout` (the call is carried out and not
+answered), `http_500` (it is not carried out), `bad_json` and `bad_signature`; and the next notices: `no_notice`,
+`twice`, `forged`, `wrong_amount`, `old`. `refund_pending` leaves refunds under way until `POST /_refunds`;
+`refund_fails` lets the next one fail.
 
 What the wire format demands is spelt out again here and not taken from the adapters, so that an error in one of them
 shows.

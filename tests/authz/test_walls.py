@@ -427,8 +427,8 @@ async def test_history_is_never_changed_or_removed(full: World, place: Place) ->
         "daily_statistic", "daily_usage", "direct_order", "exchange_rate", "first_session", "interval_statistic",
         "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant", "monthly_bill",
         "monthly_statistic", "monthly_usage", "operation_record", "order_component", "order_line", "payment",
-        "payment_difference", "payment_refund", "sales_order", "session_record", "sim_status_change", "task_refusal",
-        "top_up", "webhook_attempt", "withdrawal",
+        "payment_difference", "payment_refund", "real_name_record", "sales_order", "session_record",
+        "sim_status_change", "task_refusal", "top_up", "webhook_attempt", "withdrawal",
     }  # fmt: skip
     async with application(place, context(full, "platform")) as connection:
         for name in histories:
@@ -504,7 +504,7 @@ async def test_an_end_user_reaches_personal_rows_alone(full: World, place: Place
         assert seen == dict.fromkeys(
             (
                 "agreement_consent", "daily_usage", "end_user", "monthly_usage", "payment", "payment_refund",
-                "sales_order", "sim_card", "sim_end_user_binding",
+                "real_name_record", "sales_order", "sim_card", "sim_end_user_binding",
             ),
             1,
         )  # fmt: skip

@@ -371,3 +371,19 @@ async def test_while_changes_cannot_be_heard_the_database_is_asked(place: Place,
 
         assert await within(10, heard)
         assert (await parameters.effective(client.application.runtime, "usage.ratio")).text == "3"
+
+
+@pytest.mark.feature("S2-29")
+async def test_where_the_product_is_presented_is_told_to_everybody_who_is_logged_in(world: World) -> None:
+    await install(world)
+    query = "{ viewer { productPresentationUrl } }"
+    assert (await world.data("north", query))["viewer"] == {"productPresentationUrl": None}
+    await world.sql("UPDATE system_parameter SET value = 'https://a.example/ppt' WHERE key = 'product.presentationUrl'")
+    await world.client.application.runtime.kept.changed()
+    for caller in ("north", "acme", "admin"):
+        assert (await world.data(caller, query))["viewer"] == {"productPresentationUrl": "https://a.example/ppt"}
+    override = """mutation { overrideParameter(input: {key: "product.presentationUrl", value: "https://n.example"}) {
+        errors { code field } } }"""
+    assert (await world.data("north", override))["overrideParameter"]["errors"] == []
+    assert (await world.data("coast", query))["viewer"] == {"productPresentationUrl": "https://n.example"}
+    assert (await world.data("south", query))["viewer"] == {"productPresentationUrl": "https://a.example/ppt"}

@@ -227,6 +227,7 @@ class Marked:
                 "eus": lambda r: r["id"] == person,
                 "ord": lambda r: r["end_user_id"] == person,
                 "pay": lambda r: r["end_user_id"] == person,
+                "rnr": lambda r: r["end_user_id"] == person,
                 "dus": lambda r: r["end_user_id"] == person,
                 "mus": lambda r: r["end_user_id"] == person,
                 "prf": lambda r: r["end_user_id"] == person,
@@ -929,7 +930,7 @@ def test_every_mutation_that_takes_an_id_is_attempted(marked: Marked) -> None:
         if any(takes_an_id(argument.type) for argument in definition.args.values())
     }
     attempted = {attempt.mutation for caller in CUSTOMERS for attempt in attempts(marked, caller)}
-    assert attempted == taking - CATALOGUE - OPEN
+    assert attempted == taking - CATALOGUE - OPEN - {"submitRealName"}  # with files: tried in a test of its own
     for caller in CUSTOMERS:
         assert not any(marked.grants(caller).allows("Mutation", name, Act.CALL) for name in CATALOGUE)
 

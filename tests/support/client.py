@@ -19,7 +19,7 @@ from gateways.messaging import Mail, MailSettings
 from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
-from services import bills, direct_orders, email_codes, exports
+from services import bills, direct_orders, email_codes, exports, real_name
 from services.identity import ACCESS_MINUTES
 from services.jobs.running import (
     carry_out,
@@ -118,6 +118,7 @@ class Client:
             "usage.take_in": lambda task: taking_in.take_in(runtime.database, runtime.files, task),
             "direct_orders.submit": lambda: direct_orders.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),
             "bills.document": lambda statement: bills.document_statement(runtime.database, runtime.files, statement),
+            "real_name.submit": lambda: real_name.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),
             "payments.refund": lambda: refunding.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),
             "payments.reconcile": lambda channel, day: reconciling.reconcile(
                 runtime.database, runtime.keys, channel, date.fromisoformat(day)

@@ -118,6 +118,7 @@ from models.pricing import (
     PackageComponent,
     ServiceKind,
 )
+from models.real_name import RealNameRecord, RealNameStatus
 from models.sim import (
     SimAllocation,
     SimCard,
@@ -888,7 +889,7 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
             finished_at=at if paid else None,
         )
     )
-    await _billed(session, name, tenant)
+    await _billed(session, world, name, tenant)
     session.add_all(
         [
             PackageComponent(**owner, data_package_id=package.id, billing_product_id=part.id, quantity=tenant.id),
@@ -1060,6 +1061,14 @@ def _used(session: AsyncSession, world: World, name: str, tenant: Tenant, gatewa
             IntervalStatistic(**owner, at=at, connections=tenant.id, new_users=1),
             DailyStatistic(**owner, day=day, active_cards=1, **counted),
             MonthlyStatistic(**owner, month=month, busiest_day_connections=1, **counted),
+            RealNameRecord(
+                **owner,
+                **person,
+                name=mark(name),
+                id_number_tail="002X",
+                status=RealNameStatus.PENDING if tenant.id % 2 else RealNameStatus.VERIFIED,
+                next_attempt_at=FAR_AHEAD,
+            ),
             DailyUsage(**owner, **person, at=at, day=day, used_kb=tenant.id),
             MonthlyUsage(**owner, **person, month=month, used_kb=tenant.id),
             UsageRatio(**owner, customer_id=tenant.id, ratio=1 + Decimal(tenant.id) / 10),
@@ -1069,15 +1078,15 @@ def _used(session: AsyncSession, world: World, name: str, tenant: Tenant, gatewa
     session.add(
         RetentionPolicy(
             **owner,
-            table=RetainedTable.SESSION_RECORD if even else RetainedTable.INTERVAL_STATISTIC,
+            retained_table=RetainedTable.SESSION_RECORD if even else RetainedTable.INTERVAL_STATISTIC,
             days=tenant.id,
             mode=RetentionMode.MIGRATE if even else RetentionMode.PURGE,
         )
     )
 
 
-async def _billed(session: AsyncSession, name: str, tenant: Tenant) -> None:
-    """A bill of each tenant, and a settlement statement with itself."""
+async def _billed(session: AsyncSession, world: World, name: str, tenant: Tenant) -> None:
+    """A bill of each tenant, and a settlement statement with itself or a supplier."""
     owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
     month, amount = date(2026, tenant.id % 12 + 1, 1), Decimal(tenant.id)
     bill = MonthlyBill(
@@ -1093,8 +1102,9 @@ async def _billed(session: AsyncSession, name: str, tenant: Tenant) -> None:
     )
     statement = SettlementStatement(
         **owner,
-        kind=CounterpartyKind.CUSTOMER,
-        customer_id=tenant.id,
+        kind=CounterpartyKind.CUSTOMER if tenant.id % 2 else CounterpartyKind.SUPPLIER,
+        customer_id=tenant.id if tenant.id % 2 else None,
+        supplier_id=None if tenant.id % 2 else world.suppliers[Carrier.CMCC].id,
         first_day=month,
         last_day=month,
         currency="CNY",
