@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, event, insert, or_, text
+from sqlalchemy import ColumnElement, Table, Update, and_, event, insert, or_, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.visitors import iterate
 
 from authz.coordinates import Act
 from authz.principal import ROOT_PATH, Principal, PrincipalKind
@@ -62,13 +63,29 @@ def _narrow(state: ORMExecuteState) -> None:
     if principal.path == ROOT_PATH:
         return
     person = principal.end_user_id
-    state.statement = state.statement.options(*_criteria(principal.path, principal.ancestors, person, state.is_select))
+    criteria = _criteria(principal.path, principal.ancestors, person, state.is_select)
+    named = _tables_of(state.statement)
+    involved = [one for table, one in criteria if named is None or table in named]
+    state.statement = state.statement.options(*involved)
+
+
+def _tables_of(statement: Any) -> frozenset[str] | None:
+    """The tables that a statement names anywhere, in sub-selects and joins too; None where options may bring in others,
+    so that all must be narrowed."""
+    if getattr(statement, "_with_options", ()):
+        return None
+    found = set()
+    for element in iterate(statement):
+        table = element if isinstance(element, Table) else getattr(element, "table", None)
+        if isinstance(table, Table):
+            found.add(table.name)
+    return frozenset(found)
 
 
 @lru_cache(maxsize=64)
-def _criteria(path: str, ancestors: tuple[str, ...], person: int | None, reads: bool) -> tuple[Any, ...]:
-    """What narrows a statement to the rows of a place in the tree: built once for the callers of a place, since it
-    names every model that has an owner."""
+def _criteria(path: str, ancestors: tuple[str, ...], person: int | None, reads: bool) -> tuple[tuple[str, Any], ...]:
+    """What narrows a statement to the rows of a place in the tree, by table: built once for the callers of a place,
+    since it names every model that has an owner."""
     end = path.rstrip(".") + "/" if path else ""
 
     def owned(model: Any) -> Any:
@@ -84,14 +101,13 @@ def _criteria(path: str, ancestors: tuple[str, ...], person: int | None, reads: 
     def tenants(model: Any) -> Any:
         return and_(model.path >= path, model.path < end) if path else model.path == ""
 
-    return (
-        *(
-            with_loader_criteria(mapper.class_, owned(mapper.class_), include_aliases=True)
-            for mapper in Tenant.registry.mappers
-            if issubclass(mapper.class_, TenantOwned)
-        ),
-        with_loader_criteria(Tenant, tenants(Tenant), include_aliases=True),
-    )
+    narrowed = [
+        (str(mapper.local_table.key), with_loader_criteria(mapper.class_, owned(mapper.class_), include_aliases=True))
+        for mapper in Tenant.registry.mappers
+        if issubclass(mapper.class_, TenantOwned) and isinstance(mapper.local_table, Table)
+    ]
+    tenant = with_loader_criteria(Tenant, tenants(Tenant), include_aliases=True)
+    return (*narrowed, (table_of(Tenant).name, tenant))
 
 
 def _narrow_staff(state: ORMExecuteState) -> None:

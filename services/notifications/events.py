@@ -21,6 +21,8 @@ from services.notifications.kinds import (
     IMPORT_FAILED,
     IMPORT_FINISHED,
     SIM_ALLOCATED,
+    TASK_FAILED,
+    TASK_FINISHED,
     Kind,
 )
 from services.notifications.recipients import Recipient
@@ -28,6 +30,14 @@ from services.notifications.writing import send
 from services.runtime import Work
 
 EXPIRY_NOTICE = timedelta(days=14)
+KINDS_OF_TASKS = {
+    TaskKind.SIM_IMPORT: (IMPORT_FINISHED, IMPORT_FAILED),
+    TaskKind.SIM_RANGE: (IMPORT_FINISHED, IMPORT_FAILED),
+    TaskKind.EXPORT: (EXPORT_FINISHED, EXPORT_FAILED),
+    TaskKind.BATCH_RECHARGE: (TASK_FINISHED, TASK_FAILED),
+    TaskKind.SESSION_IMPORT: (TASK_FINISHED, TASK_FAILED),
+}
+"""What is told of each kind of task when it has succeeded, and when it has not."""
 
 
 async def cards_allocated(work: Work, giver: str, receiver: Tenant, count: int) -> None:
@@ -55,13 +65,12 @@ async def task_finished(database: Database, task_id: int) -> None:
 
 def _ending(task: Task, language: str) -> tuple[Kind, dict[str, str]]:
     """What is told of a task that has ended, and what it says."""
-    title = {"title": task.name or ""} if task.kind is TaskKind.EXPORT else {}
-    if task.status is TaskStatus.SUCCEEDED:
-        if title:
-            return EXPORT_FINISHED, {**title, "rows": str(task.done)}
-        return IMPORT_FINISHED, {"done": str(task.done), "failed": str(task.failed)}
-    reason = task.error_message or render("INTERRUPTED", language, {})
-    return EXPORT_FAILED if title else IMPORT_FAILED, {**title, "reason": reason}
+    finished, failed = KINDS_OF_TASKS[task.kind]
+    told: dict[str, str] = {"done": str(task.done), "failed": str(task.failed), "rows": str(task.done)}
+    told["title"] = task.name or task.kind.name
+    told["reason"] = task.error_message or render("INTERRUPTED", language, {})
+    kind = finished if task.status is TaskStatus.SUCCEEDED else failed
+    return kind, {name: told[name] for name in kind.placeholders - {"name"}}
 
 
 async def api_keys_expiring(database: Database) -> None:

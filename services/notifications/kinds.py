@@ -84,6 +84,33 @@ IMPORT_FAILED = Kind(
     },
     window=timedelta(days=30),
 )
+TASK_FINISHED = Kind(
+    "task.finished",
+    frozenset({"name", "title", "done", "failed"}),
+    {
+        Language.ZH_CN: Text(
+            "任务已完成：{title}", "{name}，您好：\n\n任务“{title}”已完成：成功 {done}，失败 {failed}。\n"
+        ),
+        Language.ZH_TW: Text(
+            "任務已完成：{title}", "{name}，您好：\n\n任務「{title}」已完成：成功 {done}，失敗 {failed}。\n"
+        ),
+        Language.EN: Text(
+            "Your task is done: {title}",
+            "Dear {name},\n\nThe task {title} is done: {done} succeeded, {failed} failed.\n",
+        ),
+    },
+    window=timedelta(days=30),
+)
+TASK_FAILED = Kind(
+    "task.failed",
+    frozenset({"name", "title", "reason"}),
+    {
+        Language.ZH_CN: Text("任务失败：{title}", "{name}，您好：\n\n任务“{title}”失败：{reason}\n"),
+        Language.ZH_TW: Text("任務失敗：{title}", "{name}，您好：\n\n任務「{title}」失敗：{reason}\n"),
+        Language.EN: Text("Your task failed: {title}", "Dear {name},\n\nThe task {title} failed: {reason}\n"),
+    },
+    window=timedelta(days=30),
+)
 EXPORT_FINISHED = Kind(
     "export.finished",
     frozenset({"name", "title", "rows"}),
@@ -228,6 +255,8 @@ KINDS = {
         SIM_ALLOCATED,
         IMPORT_FINISHED,
         IMPORT_FAILED,
+        TASK_FINISHED,
+        TASK_FAILED,
         EXPORT_FINISHED,
         EXPORT_FAILED,
         API_KEY_EXPIRING,
