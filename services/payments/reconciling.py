@@ -83,9 +83,10 @@ async def reconcile_due(database: Database, keys: Keys, now: datetime) -> int:
     last = here.date() - timedelta(days=1 if here.hour >= READY_HOUR else 2)
     days = [last - timedelta(days=back) for back in range(LATE_DAYS)]
     async with database.transaction(system("reconciliation")) as session:
-        accounts = (await session.execute(select(PaymentChannel.id, PaymentChannel.created_at))).tuples().all()
+        accounts = (await session.execute(select(PaymentChannel.id, PaymentChannel.created_at))).all()
         rows = select(PaymentReconciliation.channel_id, PaymentReconciliation.day)
-        known = set((await session.execute(rows.where(PaymentReconciliation.day.in_(days)))).tuples().all())
+        kept = await session.execute(rows.where(PaymentReconciliation.day.in_(days)))
+        known = {(row.channel_id, row.day) for row in kept}
     done = 0
     for channel, since in accounts:
         for day in sorted(days):

@@ -180,7 +180,7 @@ async def _without(session: AsyncSession, supplier: int, day: date, after: int) 
         .order_by(SimCard.id)
         .limit(BATCH)
     )
-    return dict(rows.tuples().all())
+    return {row.id: row.iccid for row in rows}
 
 
 async def record(database: Database, day: date, used: Mapping[int, int]) -> None:

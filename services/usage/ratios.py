@@ -90,7 +90,8 @@ async def effective(runtime: Runtime, tenants: Iterable[int]) -> Mapping[int, De
         return kept
     async with runtime.database.transaction(system("usage ratios")) as session:
         default = await _default(runtime)
-        nearest: dict[int, Decimal] = dict((await session.execute(NEAREST, {"tenants": missing})).tuples().all())
+        rows = await session.execute(NEAREST, {"tenants": missing})
+        nearest: dict[int, Decimal] = {row.tenant_id: row.ratio for row in rows}
     found = {tenant: nearest.get(tenant, default) for tenant in missing}
     if generation is not None:
         await _keep(runtime.redis, generation, found)

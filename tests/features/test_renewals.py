@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateways import wechat as gateway
 from gateways.http import Partner
 from gateways.payment.sandbox import is_signed
 from planner.ids import encode_id
+from services.usage import pulling
 from tests.support.channels import Collecting, collecting
 from tests.support.commerce import PRICE, balances, package_id, rates, said
 from tests.support.people import payload, who
@@ -177,6 +179,24 @@ async def test_the_holder_cannot_pay_its_customers_renewal_from_its_balance(ada:
     pay = "mutation($input: PayOrderInput!) { payOrder(input: $input) { errors { code field } } }"
     input = {"id": made["order"]["id"], "idempotencyKey": "k"}
     assert said((await ada.world.data("coast", pay, {"input": input}))["payOrder"]) == [("NOT_FOUND", "id")]
+
+
+@pytest.mark.feature("S0-32")
+async def test_an_end_user_sees_what_is_left_and_what_it_used(ada: Subscriber) -> None:
+    world = ada.world
+    (before,) = (await ada.call("MyDataBalances"))["nodes"]
+    assert (before["id"], before["dataBalance"]) == (ada.card, None)
+    made = await ada.renew()
+    await ada.shop.wechat.pay(made["payment"]["paymentNo"])
+    today = datetime.now(pulling.CHINA).date()
+    database = world.client.application.runtime.database
+    await pulling.record(database, today, {world.cards["coast"][0].id: 2048, world.cards["coast"][1].id: 7})
+    (left,) = (await ada.call("MyDataBalances"))["nodes"]
+    assert left["dataBalance"]["totalMb"] == 1024
+    assert (left["dataBalance"]["usedKb"], left["dataBalance"]["remainingKb"]) == ("2048", str(1024 * 1024 - 2048))
+    used = (await ada.call("MyDailyUsage", {"card": ada.card}))["nodes"]
+    assert [(one["day"], one["usedKb"]) for one in used] == [(today.isoformat(), "2048")]
+    assert (await ada.call("MyDailyUsage", {"card": world.card_ids("coast")[1]}))["nodes"] == []
 
 
 async def test_a_package_on_sale_is_chosen_by_what_it_costs_the_user(ada: Subscriber) -> None:
