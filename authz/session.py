@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Table, Update, and_, event, insert, or_, t
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Join, SelectBase
 from sqlalchemy.sql.visitors import iterate
 
 from authz.coordinates import Act
@@ -74,11 +75,19 @@ def _tables_of(statement: Any) -> frozenset[str] | None:
     so that all must be narrowed."""
     if getattr(statement, "_with_options", ()):
         return None
-    found = set()
-    for element in iterate(statement):
-        table = element if isinstance(element, Table) else getattr(element, "table", None)
-        if isinstance(table, Table):
-            found.add(table.name)
+    found: set[str] = set()
+    waiting, seen = [statement], set[int]()
+    while waiting:
+        for element in iterate(waiting.pop()):
+            source = element if isinstance(element, FromClause) else getattr(element, "table", None)
+            while isinstance(source, AliasedReturnsRows):
+                source = source.element
+            if isinstance(source, Table):
+                found.add(source.name)
+            elif isinstance(source, Join | SelectBase) and id(source) not in seen:
+                # what a column comes from may be named nowhere else
+                seen.add(id(source))
+                waiting.append(source)
     return frozenset(found)
 
 

@@ -126,16 +126,16 @@ class Partner:
         self._breaker = breaker or CircuitBreaker()
         self._lines = PerLoop(self._line)
 
-    async def send(self, build: Callable[[httpx.AsyncClient], httpx.Request]) -> httpx.Response:
+    async def send(self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool = True) -> httpx.Response:
         """The partner's answer, whatever it says, unless it is HTTP 429 or 5xx, which count as no answer.
 
         The request is built anew for each attempt: partners want call numbers and signatures that are used once. Only
         idempotent methods are repeated, after connection errors and passing statuses; a timeout is not, because
-        somebody is waiting.
+        somebody is waiting. Without ``repeat`` nothing is.
         """
         attempt = 1
         while True:
-            outcome = await self._attempt(build)
+            outcome = await self._attempt(build, repeat=repeat)
             if isinstance(outcome, httpx.Response):
                 return outcome
             log.warning("a partner failed", partner=self.name, reason=outcome.reason, attempt=attempt)
@@ -160,13 +160,15 @@ class Partner:
             asyncio.Semaphore(self._concurrency),
         )
 
-    async def _attempt(self, build: Callable[[httpx.AsyncClient], httpx.Request]) -> httpx.Response | _Failure:
+    async def _attempt(
+        self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool
+    ) -> httpx.Response | _Failure:
         line = self._lines.get()
         async with line.slots:
             if not self._breaker.admits():
                 return _Failure("is not called for a while, after failures in a row", worth_repeating=False)
             request = build(line.client)
-            idempotent = request.method in IDEMPOTENT
+            idempotent = repeat and request.method in IDEMPOTENT
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     response = await line.client.send(request)

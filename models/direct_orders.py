@@ -39,6 +39,7 @@ class DirectOrder(Timestamped, AppendOnly, TenantOwned, Base):
         "status",
         "request_no",
         "upstream_no",
+        "upstream_account",
         "attempts",
         "last_response",
         "next_attempt_at",
@@ -75,6 +76,8 @@ class DirectOrder(Timestamped, AppendOnly, TenantOwned, Base):
     status: Mapped[DirectOrderStatus] = mapped_column(stored_enum(DirectOrderStatus), default=DirectOrderStatus.PENDING)
     request_no: Mapped[str]
     upstream_no: Mapped[str | None]
+    upstream_account: Mapped[str | None]
+    """By which account of ours the upstream was told: no other knows of it."""
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     last_response: Mapped[str | None]
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -27,7 +27,9 @@ class RealNameRecord(Node):
     """What an end user has shown to have a card put into service (S0-31); the document itself is read by nobody."""
 
     status: RealNameStatus
-    reason: str | None = column("Why the carrier said no.")
+    reason: str | None = column(
+        "Why not: REFUSED_BY_CARRIER, CARD_MOVED (the card has another user), ERASED; or what the carrier said last."
+    )
     id_number_tail: str | None = column("The last four characters of the document's number.")
     created_at: datetime
     decided_at: datetime | None

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import Date, DateTime, bindparam, select, text
 
 from authz.principal import system
@@ -29,7 +30,8 @@ from services.retention import month_of
 MONTHS_BACK = 12
 MAX_ENTRIES = 2_000
 """So many movements stand on a document; the statement of the account has all of them."""
-BATCH = 20
+
+log = structlog.get_logger()
 
 RUN = text("""
 WITH due AS (
@@ -71,40 +73,68 @@ async def run(database: Database, files: FileStore, now: datetime) -> int:
 
 
 async def _document(database: Database, files: FileStore) -> None:
+    """Writes the documents that are missing, each for itself, so that one that cannot be written stops no other."""
+    last = 0
     while True:
         async with database.transaction(system("bill run")) as session:
-            rows = await session.execute(
-                select(MonthlyBill, Tenant)
-                .join(Tenant, Tenant.id == MonthlyBill.tenant_id)
-                .where(MonthlyBill.pdf_file_id.is_(None))
-                .order_by(MonthlyBill.id)
-                .limit(BATCH)
-                .with_for_update(skip_locked=True, of=MonthlyBill)
-            )
-            found = rows.all()
-            for bill, customer in found:
-                moved = await session.execute(
-                    select(LedgerEntry.created_at, LedgerTransfer.kind, LedgerTransfer.memo, LedgerEntry.amount,
-                           LedgerEntry.balance_after)
-                    .join(LedgerTransfer, LedgerTransfer.id == LedgerEntry.transfer_id)
-                    .join(LedgerAccount, LedgerAccount.id == LedgerEntry.ledger_account_id)
-                    .where(
-                        LedgerAccount.tenant_id == customer.id,
-                        LedgerAccount.kind == LedgerAccountKind.PREPAYMENT,
-                        LedgerAccount.currency == bill.currency,
-                        LedgerEntry.created_at >= _begin(bill.month, customer),
-                        LedgerEntry.created_at < _begin(month_of(bill.month, 1), customer),
-                    )
-                    .order_by(LedgerEntry.id)
-                    .limit(MAX_ENTRIES)
-                )  # fmt: skip
-                name = f"bill-{bill.month:%Y-%m}-{bill.id}"
-                kept = documents.keep(files, customer, _page(bill, customer, moved.all()), name)
-                session.add_all(kept)
-                await session.flush()
-                bill.xlsx_file_id, bill.pdf_file_id = (one.id for one in kept)
-        if len(found) < BATCH:
+            waiting = select(MonthlyBill.id).where(MonthlyBill.pdf_file_id.is_(None), MonthlyBill.id > last)
+            key = await session.scalar(waiting.order_by(MonthlyBill.id).limit(1))
+        if key is None:
+            break
+        last = key
+        try:
+            await _document_bill(database, files, key)
+        except Exception:
+            log.exception("a bill's documents could not be written", bill=key)
+    async with database.transaction(system("bill run")) as session:
+        confirmed = select(SettlementStatement.id).where(
+            SettlementStatement.pdf_file_id.is_(None), SettlementStatement.confirmed_at.is_not(None)
+        )
+        statements = list(await session.scalars(confirmed))
+    for statement in statements:
+        try:
+            await document_statement(database, files, statement)
+        except Exception:
+            log.exception("a statement's documents could not be written", statement=statement)
+
+
+async def _document_bill(database: Database, files: FileStore, key: int) -> None:
+    async with database.transaction(system("bill run")) as session:
+        found = await session.execute(
+            select(MonthlyBill, Tenant)
+            .join(Tenant, Tenant.id == MonthlyBill.tenant_id)
+            .where(MonthlyBill.id == key, MonthlyBill.pdf_file_id.is_(None))
+            .with_for_update(skip_locked=True, of=MonthlyBill)
+        )
+        row = found.one_or_none()
+        if row is None:
             return
+        bill, customer = row
+        moved = await session.execute(
+            select(
+                LedgerEntry.created_at,
+                LedgerTransfer.kind,
+                LedgerTransfer.memo,
+                LedgerEntry.amount,
+                LedgerEntry.balance_after,
+            )
+            .join(LedgerTransfer, LedgerTransfer.id == LedgerEntry.transfer_id)
+            .join(LedgerAccount, LedgerAccount.id == LedgerEntry.ledger_account_id)
+            .where(
+                LedgerAccount.tenant_id == customer.id,
+                LedgerAccount.kind == LedgerAccountKind.PREPAYMENT,
+                LedgerAccount.currency == bill.currency,
+                LedgerEntry.created_at >= _begin(bill.month, customer),
+                LedgerEntry.created_at < _begin(month_of(bill.month, 1), customer),
+            )
+            .order_by(LedgerEntry.id)
+            .limit(MAX_ENTRIES)
+        )
+        name = f"bill-{bill.month:%Y-%m}-{bill.id}"
+        kept = documents.keep(files, customer, _page(bill, customer, moved.all()), name)
+        session.add_all(kept)
+        await session.flush()
+        bill.xlsx_file_id, bill.pdf_file_id = (one.id for one in kept)
 
 
 async def document_statement(database: Database, files: FileStore, statement_id: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from sqlalchemy import BigInteger, bindparam, select, text
 
 from authz.principal import system
@@ -18,7 +19,7 @@ from gateways.http import GatewayError
 from gateways.upstream import Account, Recharge, RechargeOutcome, RechargeState, upstreams
 from models.catalog import Supplier
 from models.direct_orders import DirectOrder, DirectOrderStatus
-from models.orders import Order
+from models.orders import Order, OrderStatus
 from models.pricing import BillingProduct
 from services.catalog import api_key_binding
 from services.keys import Keys
@@ -30,7 +31,7 @@ TRANSITIONS = StateMachine(
     "DIRECT_ORDER_STATUS",
     ("RETRY", (DirectOrderStatus.FAILED,), DirectOrderStatus.PENDING),
 )
-BATCH = 50
+BATCH = 5
 CLAIM = timedelta(minutes=2)
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=30)
@@ -49,25 +50,40 @@ JOIN billing_product b ON b.id = k.billing_product_id AND b.kind = 'DIRECT_CHANN
 JOIN supplier s ON s.id = b.supplier_id
 JOIN sim_card c ON c.id = l.sim_card_id
 WHERE l.order_id = :order
-RETURNING id
 """).bindparams(bindparam("order", type_=BigInteger))
 """A recharge for each card of an order and each product of its package that an upstream delivers."""
+
+INTERFACES = text("""
+SELECT DISTINCT s.interface_name FROM order_component k
+JOIN billing_product b ON b.id = k.billing_product_id AND b.kind = 'DIRECT_CHANNEL'
+JOIN supplier s ON s.id = b.supplier_id WHERE k.order_id = :order
+""").bindparams(bindparam("order", type_=BigInteger))
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class _Due:
     key: int
     status: DirectOrderStatus
+    attempts: int
     family: str
-    api_key: bytes | None
-    supplier: int
+    account: Account
     submitted_at: datetime | None
     recharge: Recharge
 
 
 async def begin(work: Unit, order: Order) -> None:
-    """What a paid order is to have through upstreams, to be told to them by the worker. Only the system may."""
-    if (await work.session.scalars(BEGIN, {"order": order.id})).all():
+    """What a paid order is to have through upstreams, to be told to them by the worker. Only the system may.
+
+    CHANNEL_CLOSED where no adapter speaks to one of them any more.
+    """
+    interfaces = (await work.session.scalars(INTERFACES, {"order": order.id})).all()
+    if any(upstreams.family(one) is None for one in interfaces):
+        raise Refusal("CHANNEL_CLOSED", "package")
+    if interfaces:
+        await work.session.execute(BEGIN, {"order": order.id})
         work.later("direct_orders.submit", {}, of=order)
 
 
@@ -85,11 +101,17 @@ async def check_untouched(work: Unit, order: Order) -> None:
 async def retry(work: Unit, key: int) -> DirectOrder:
     """A recharge that the upstream has refused is told anew, under a number of its own (S2-19).
 
-    DIRECT_ORDER_STATUS for what has succeeded, is under way, or whose outcome is not known.
+    DIRECT_ORDER_STATUS for what has succeeded, is under way, or whose outcome is not known; ORDER_STATUS for an order
+    that was given back.
     """
+    order_id = await work.session.scalar(select(DirectOrder.order_id).where(DirectOrder.id == key))
+    # the order first, as whoever gives it back does
+    order = await work.session.scalar(select(Order).where(Order.id == order_id).with_for_update())
     found = await work.session.scalar(select(DirectOrder).where(DirectOrder.id == key).with_for_update())
-    if found is None:
+    if order is None or found is None:
         raise not_found("id")
+    if order.status is not OrderStatus.PAID:
+        raise Refusal("ORDER_STATUS", "id", status=order.status.name, action="RETRY")
     found.status = TRANSITIONS.lead(found.status, "RETRY")
     found.finished_at, found.next_attempt_at = None, datetime.now(UTC)
     found.request_no = f"D{found.order_line_id}-{found.billing_product_id}-{found.attempts + 1}"
@@ -100,15 +122,19 @@ async def retry(work: Unit, key: int) -> DirectOrder:
 
 async def carry_out(database: Database, keys: Keys, now: datetime) -> int:
     """Tells upstreams of what is due, and asks after what they have been told; how many. Two at once share them."""
-    done = 0
-    while due := await _claim(database, now):
+    done, ahead = 0, now - datetime.now(UTC)
+    while due := await _claim(database, keys, datetime.now(UTC) + ahead):
         for one in due:
-            await _settle(database, one, await _ask(keys, one), now)
+            try:
+                await _settle(database, one, await _ask(one), datetime.now(UTC) + ahead)
+            except Exception:
+                # one recharge must not keep the others waiting
+                log.exception("a recharge could not be carried out", direct_order=one.key)
         done += len(due)
     return done
 
 
-async def _claim(database: Database, now: datetime) -> list[_Due]:
+async def _claim(database: Database, keys: Keys, now: datetime) -> list[_Due]:
     async with database.transaction(system("direct orders")) as session:
         rows = await session.execute(
             select(DirectOrder, Supplier)
@@ -126,31 +152,41 @@ async def _claim(database: Database, now: datetime) -> list[_Due]:
         )
         found = []
         for order, supplier in rows:
+            order.next_attempt_at = now + CLAIM
+            account = _account(keys, supplier)
+            before = order.status
+            if account is None or (order.upstream_account is not None and order.upstream_account != account.number):
+                # another account at the upstream knows nothing of what this one was told
+                order.last_response = "ACCOUNT_CHANGED" if account is not None else "UPSTREAM_REFUSED"
+                if before is DirectOrderStatus.PENDING and order.upstream_account is None:
+                    order.attempts += 1
+                    _finish(order, DirectOrderStatus.FAILED, now)
+                continue
+            if before is DirectOrderStatus.PENDING:
+                order.status, order.attempts, order.submitted_at = DirectOrderStatus.UNKNOWN, order.attempts + 1, now
+                order.upstream_account = account.number
             recharge = Recharge(order.request_no, order.service.name, order.article, order.target, order.quantity)
             found.append(
-                _Due(
-                    order.id,
-                    order.status,
-                    order.family.name,
-                    supplier.api_key_encrypted,
-                    supplier.id,
-                    order.submitted_at,
-                    recharge,
-                )
+                _Due(order.id, before, order.attempts, order.family.name, account, order.submitted_at, recharge)
             )
-            order.next_attempt_at = now + CLAIM
-            if order.status is DirectOrderStatus.PENDING:
-                order.status, order.attempts, order.submitted_at = DirectOrderStatus.UNKNOWN, order.attempts + 1, now
         return found
 
 
-async def _ask(keys: Keys, due: _Due) -> RechargeOutcome | GatewayError:
+def _account(keys: Keys, supplier: Supplier) -> Account | None:
+    """Our account at an upstream; None where its key is none."""
     try:
-        key = None if due.api_key is None else keys.decrypt(due.api_key, api_key_binding(due.supplier))
-        account, upstream = Account.of(key), upstreams.of(due.family)
+        stored = supplier.api_key_encrypted
+        return Account.of(None if stored is None else keys.decrypt(stored, api_key_binding(supplier.id)))
+    except (GatewayError, ValueError):
+        return None
+
+
+async def _ask(due: _Due) -> RechargeOutcome | GatewayError:
+    try:
+        upstream = upstreams.of(due.family)
         if due.status is DirectOrderStatus.PENDING:
-            return await upstream.submit(account, due.recharge)
-        return await upstream.find(account, due.recharge.request_no)
+            return await upstream.submit(due.account, due.recharge)
+        return await upstream.find(due.account, due.recharge.request_no)
     except GatewayError as error:
         return error
 
@@ -158,14 +194,13 @@ async def _ask(keys: Keys, due: _Due) -> RechargeOutcome | GatewayError:
 async def _settle(database: Database, due: _Due, outcome: RechargeOutcome | GatewayError, now: datetime) -> None:
     async with database.transaction(system("direct orders")) as session:
         order = (await session.scalars(select(DirectOrder).where(DirectOrder.id == due.key).with_for_update())).one()
-        if order.request_no != due.recharge.request_no or order.finished_at is not None:
+        if (order.request_no, order.attempts) != (due.recharge.request_no, due.attempts):
+            return  # it has been told anew meanwhile
+        if order.finished_at is not None:
             return
         order.next_attempt_at = now + min(FIRST_PAUSE * int(2 ** min(order.attempts, 8)), LONGEST_PAUSE)
         if isinstance(outcome, GatewayError):
             order.last_response = outcome.code
-            if due.status is DirectOrderStatus.PENDING and outcome.code == "UPSTREAM_REFUSED":
-                # it did not take the call at all
-                _finish(order, DirectOrderStatus.FAILED, now)
             return
         order.last_response = outcome.answer
         order.upstream_no = outcome.upstream_no or order.upstream_no
@@ -175,9 +210,16 @@ async def _settle(database: Database, due: _Due, outcome: RechargeOutcome | Gate
             _finish(order, DirectOrderStatus.FAILED, now)
         elif outcome.state is RechargeState.ACCEPTED:
             order.status = DirectOrderStatus.ACCEPTED
-        elif due.submitted_at is not None and now - due.submitted_at >= SURE:
-            # it never had it: it is told again, under the same number
+        elif _never_had(order, due, now):
+            # it is told again, under the same number
             order.status, order.next_attempt_at = DirectOrderStatus.PENDING, now
+
+
+def _never_had(order: DirectOrder, due: _Due, now: datetime) -> bool:
+    """Whether an upstream that does not know a recharge never had it: it has not spoken of it before, and was told long
+    enough ago."""
+    unknown = due.status is DirectOrderStatus.UNKNOWN and order.upstream_no is None
+    return unknown and due.submitted_at is not None and now - due.submitted_at >= SURE
 
 
 def _finish(order: DirectOrder, status: DirectOrderStatus, now: datetime) -> None:

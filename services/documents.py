@@ -26,6 +26,7 @@ from services.spreadsheets import CONTENT_TYPES, write_rows
 
 FONT = "STSong-Light"
 PDF = "application/pdf"
+MARGIN = 18 * mm
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ def _kept(files: FileStore, owner: Tenant, path: Path, content_type: str) -> Sto
 
 def _write_pdf(path: Path, document: Document) -> None:
     pdfmetrics.registerFont(UnicodeCIDFont(FONT))
-    title = ParagraphStyle("title", fontName=FONT, fontSize=16, leading=22, spaceAfter=4 * mm)
-    plain = ParagraphStyle("plain", fontName=FONT, fontSize=9, leading=13)
+    title = ParagraphStyle("title", fontName=FONT, fontSize=16, leading=22, spaceAfter=4 * mm, wordWrap="CJK")
+    plain = ParagraphStyle("plain", fontName=FONT, fontSize=9, leading=13, wordWrap="CJK")
     parts: list[Flowable] = [Paragraph(escape(document.title), title)]
     parts += [Paragraph(f"{escape(label)}: {escape(value)}", plain) for label, value in document.facts]
     parts.append(Spacer(1, 5 * mm))
     cells = [[Paragraph(escape(cell), plain) for cell in row] for row in (document.headings, *document.rows)]
-    table = Table(cells, repeatRows=1, hAlign="LEFT")
+    width = (A4[0] - 2 * MARGIN) / len(document.headings)
+    table = Table(cells, colWidths=[width] * len(document.headings), repeatRows=1, hAlign="LEFT")
     table.setStyle(
         TableStyle(
             [
@@ -86,6 +88,6 @@ def _write_pdf(path: Path, document: Document) -> None:
     )
     parts.append(table)
     page = SimpleDocTemplate(
-        str(path), pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, title=document.title, invariant=True
+        str(path), pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, title=document.title, invariant=True
     )
     page.build(parts)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import filetype
+import structlog
 from sqlalchemy import select
 from stdnum.cn import ric
 from stdnum.exceptions import ValidationError
@@ -34,11 +35,16 @@ from services.sim import lifecycle
 MAX_PICTURE = 2 * 1024**2
 PICTURES = frozenset({"image/jpeg", "image/png"})
 TAIL = 4
-BATCH = 20
+BATCH = 5
+REFUSALS = 10
+"""So often a carrier may not take a request before it is given up."""
 CLAIM = timedelta(minutes=2)
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 WAITING = (SimStatus.STOCK, SimStatus.ALLOCATED)
+CARD_MOVED, REFUSED = "CARD_MOVED", "REFUSED_BY_CARRIER"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,9 @@ async def submit(work: Work, card_id: int, *, name: str, id_number: str, front: 
             raise not_found("card")
         if card.status not in WAITING:
             raise Refusal("WRONG_STATUS", "card", count=1, status=card.status.name, action="ACTIVATE")
+        interface = await work.session.scalar(select(Supplier.interface_name).where(Supplier.id == card.supplier_id))
+        if not carriers.speaks(interface or ""):
+            raise Refusal("NOT_POSSIBLE_HERE", "card")
         pending = select(RealNameRecord.id).where(
             RealNameRecord.sim_card_id == card.id, RealNameRecord.status == RealNameStatus.PENDING
         )
@@ -112,7 +121,11 @@ async def carry_out(database: Database, keys: Keys, now: datetime) -> int:
                 outcome: RealNameOutcome | GatewayError = await carriers.register(one.query, one.real_name)
             except GatewayError as error:
                 outcome = error
-            await _decide(database, one.key, outcome)
+            try:
+                await _decide(database, one.key, outcome)
+            except Exception:
+                # one card must not keep the others waiting
+                log.exception("a real name could not be decided on", record=one.key)
         done += len(due)
     return done
 
@@ -133,24 +146,34 @@ async def _claim(database: Database, keys: Keys, now: datetime) -> list[_Due]:
             record.attempts += 1
             pause = min(FIRST_PAUSE * int(2 ** min(record.attempts, 10)), LONGEST_PAUSE)
             record.next_attempt_at = now + max(CLAIM, pause)
-            if record.id_number_encrypted is None:
-                # the person has been erased meanwhile
-                record.status, record.decided_at, record.reason = RealNameStatus.REJECTED, now, "ERASED"
+            if card.end_user_id != record.end_user_id:
+                _close(record, RealNameStatus.REJECTED, CARD_MOVED)
                 continue
-            key = None
-            if supplier.api_key_encrypted is not None:
-                key = keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
-            assert record.front_encrypted is not None
-            assert record.back_encrypted is not None
-            real_name = RealName(
-                f"rn{record.id}",
-                record.name or "",
-                keys.decrypt(record.id_number_encrypted, _binding(card.id, "number")),
-                keys.decrypt(record.front_encrypted, _binding(card.id, "front")),
-                keys.decrypt(record.back_encrypted, _binding(card.id, "back")),
-            )
-            found.append(_Due(record.id, CarrierQuery(supplier.interface_name, key, [card.iccid]), real_name))
+            try:
+                found.append(_due(keys, record, card, supplier))
+            except ValueError:
+                # the person has been erased meanwhile, or what was kept cannot be read any more
+                _close(record, RealNameStatus.REJECTED, "ERASED")
         return found
+
+
+def _due(keys: Keys, record: RealNameRecord, card: SimCard, supplier: Supplier) -> _Due:
+    key = None
+    if supplier.api_key_encrypted is not None:
+        key = keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
+    shown = {"number": record.id_number_encrypted, "front": record.front_encrypted, "back": record.back_encrypted}
+    parts = [keys.decrypt(stored or b"", _binding(card.id, part)) for part, stored in shown.items()]
+    return _Due(
+        record.id,
+        CarrierQuery(supplier.interface_name, key, [card.iccid]),
+        RealName(f"rn{record.id}", record.name or "", *parts),
+    )
+
+
+def _close(record: RealNameRecord, status: RealNameStatus, reason: str | None) -> None:
+    """It is decided: what was shown is not needed any more."""
+    record.status, record.decided_at, record.reason = status, datetime.now(UTC), reason
+    record.id_number_encrypted = record.front_encrypted = record.back_encrypted = None
 
 
 async def _decide(database: Database, key: int, outcome: RealNameOutcome | GatewayError) -> None:
@@ -163,16 +186,16 @@ async def _decide(database: Database, key: int, outcome: RealNameOutcome | Gatew
         record = (await session.scalars(select(RealNameRecord).where(RealNameRecord.id == key).with_for_update())).one()
         if record.status is not RealNameStatus.PENDING:
             return
-        if isinstance(outcome, GatewayError):
+        if card.end_user_id != record.end_user_id:
+            _close(record, RealNameStatus.REJECTED, CARD_MOVED)
+        elif isinstance(outcome, GatewayError):
             record.reason = outcome.code
-            return
-        record.carrier_reference = outcome.reference or record.carrier_reference
-        if outcome.verified is None:
-            return
-        verified = outcome.verified
-        record.status = RealNameStatus.VERIFIED if verified else RealNameStatus.REJECTED
-        record.decided_at, record.reason = datetime.now(UTC), None if verified else outcome.reason
-        record.id_number_encrypted = record.front_encrypted = record.back_encrypted = None
-        await session.flush()
-        if verified and card.status in WAITING:
-            await lifecycle.step(work, [card], "ACTIVATE", "real name verified")
+            if outcome.code != "CARRIER_UNAVAILABLE" and record.attempts >= REFUSALS:
+                _close(record, RealNameStatus.REJECTED, outcome.code)
+        elif outcome.verified is not None:
+            record.carrier_reference = outcome.reference
+            status = RealNameStatus.VERIFIED if outcome.verified else RealNameStatus.REJECTED
+            _close(record, status, None if outcome.verified else REFUSED)
+            await session.flush()
+            if outcome.verified and card.status in WAITING:
+                await lifecycle.step(work, [card], "ACTIVATE", "real name verified")

@@ -35,6 +35,7 @@ TRANSITIONS = StateMachine(
     ("DISCARD", (StatementStatus.DRAFT,), StatementStatus.DISCARDED),
 )
 LONGEST = 366
+LATE = timedelta(hours=1)
 LOCK = 0x53544D54
 
 _SPAN = (
@@ -47,12 +48,13 @@ _SPAN = (
 WITH_CUSTOMER = text("""
 SELECT 'SALES' AS kind, l.name, count(*) AS quantity, sum(l.price) AS amount
 FROM sales_order o JOIN order_line l ON l.order_id = o.id
-WHERE o.tenant_id = :counterparty AND o.currency = :currency AND o.paid_at >= :since AND o.paid_at < :until
+WHERE o.kind = 'PACKAGE' AND o.tenant_id = :counterparty AND o.currency = :currency
+  AND o.paid_at >= :since AND o.paid_at < :until
 GROUP BY l.name
 UNION ALL
 SELECT 'REFUNDS', l.name, count(*), -sum(l.price)
 FROM sales_order o JOIN order_line l ON l.order_id = o.id
-WHERE o.tenant_id = :counterparty AND o.currency = :currency AND o.status = 'REFUNDED'
+WHERE o.kind = 'PACKAGE' AND o.tenant_id = :counterparty AND o.currency = :currency AND o.status = 'REFUNDED'
   AND o.closed_at >= :since AND o.closed_at < :until
 GROUP BY l.name
 UNION ALL
@@ -67,16 +69,23 @@ GROUP BY p.name
 """What the customer bought itself, what of it was given back, and what it earned."""
 
 WITH_SUPPLIER = text("""
-SELECT 'PURCHASES' AS kind, k.name, sum(k.quantity * n.lines) AS quantity, sum(k.quantity * n.lines * k.cost) AS amount
-FROM sales_order o
-JOIN order_component k ON k.order_id = o.id
-JOIN billing_product b ON b.id = k.billing_product_id
-JOIN LATERAL (SELECT count(*) AS lines FROM order_line l WHERE l.order_id = o.id) n ON true
-WHERE b.supplier_id = :counterparty AND k.currency = :currency AND o.status = 'PAID'
-  AND o.paid_at >= :since AND o.paid_at < :until
-GROUP BY k.name
+WITH bought AS (
+  SELECT o.id, o.status, o.paid_at, o.closed_at, k.name, k.cost, k.quantity * count(*) AS pieces
+  FROM sales_order o
+  JOIN order_component k ON k.order_id = o.id
+  JOIN billing_product b ON b.id = k.billing_product_id
+  JOIN order_line l ON l.order_id = o.id
+  WHERE b.supplier_id = :counterparty AND k.currency = :currency
+    AND (o.paid_at >= :since AND o.paid_at < :until OR o.closed_at >= :since AND o.closed_at < :until)
+  GROUP BY o.id, k.id
+)
+SELECT 'PURCHASES' AS kind, name, sum(pieces) AS quantity, sum(pieces * cost) AS amount FROM bought
+WHERE paid_at >= :since AND paid_at < :until GROUP BY name
+UNION ALL
+SELECT 'REFUNDS', name, sum(pieces), -sum(pieces * cost) FROM bought
+WHERE status = 'REFUNDED' AND closed_at >= :since AND closed_at < :until GROUP BY name
 """).bindparams(*_SPAN)
-"""What was sold of the supplier's products and not given back, at what it cost then."""
+"""What was sold of the supplier's products, at what it cost then, and what of it was given back."""
 
 
 async def generate(
@@ -97,7 +106,8 @@ async def generate(
         raise Refusal("REQUIRED", "customer")
     root = await ledger.platform(work)
     zone = ZoneInfo(root.time_zone)
-    if not timedelta() <= last - first < timedelta(days=LONGEST) or last >= datetime.now(zone).date():
+    # an hour later, so that whatever was under way at midnight is in the books
+    if not timedelta() <= last - first < timedelta(days=LONGEST) or last >= (datetime.now(zone) - LATE).date():
         raise Refusal("INVALID", "lastDay")
     kind = CounterpartyKind.SUPPLIER if customer_id is None else CounterpartyKind.CUSTOMER
     if kind is CounterpartyKind.CUSTOMER:

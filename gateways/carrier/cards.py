@@ -60,11 +60,10 @@ class RealName:
 
 @dataclass(frozen=True)
 class RealNameOutcome:
-    """What the carrier says: yes, no and why, or, with None, that it has not decided yet."""
+    """What the carrier says: yes, no, or, with None, that it has not decided yet."""
 
     verified: bool | None
     reference: str | None = None
-    reason: str | None = None
 
 
 class Carrier(Protocol):

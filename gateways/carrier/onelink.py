@@ -92,7 +92,6 @@ class _Usages(_Wire):
 class _RealName(_Wire):
     result: str = Field(alias="regStatus")
     reference: str | None = Field(default=None, alias="busiSeq")
-    reason: str | None = Field(default=None, alias="reason")
 
 
 class _Outcome(_Wire):
@@ -183,7 +182,7 @@ class OneLink:
                 if attempt == 2:
                     raise
         verified = {"0": True, "2": False}.get(found.result)
-        return RealNameOutcome(verified, found.reference, found.reason)
+        return RealNameOutcome(verified, found.reference)
 
     async def close(self) -> None:
         self._buying.pop()

@@ -46,6 +46,10 @@ class Carriers:
             return [unknown for _ in query.iccids]
         return await carrier.usage(query.api_key, query.iccids, day)
 
+    def speaks(self, interface_name: str) -> bool:
+        """Whether an adapter speaks to an interface."""
+        return self._speaking(interface_name) is not None
+
     async def register(self, query: CarrierQuery, real_name: RealName) -> RealNameOutcome:
         """Shows the carrier of one card who uses it. Raises GatewayError, with codes as for `states`."""
         carrier = self._speaking(query.interface_name)

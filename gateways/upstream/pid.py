@@ -1,12 +1,14 @@
 """The PID family of recharge systems: forms, answered in JSON, signed with MD5 over the sorted fields and the secret.
 
 Every call is a POST to one of two addresses. `code` "0" means that the call was taken; `status` then tells of the
-recharge: 1 under way, 2 done, 3 failed. Code 404 means that there is none of the number.
+recharge: 1 under way, 2 done, 3 failed. Codes of four digits with a 1 in front mean that it was not taken, 404 that
+there is no recharge of the number; any other leaves open what became of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 
@@ -19,6 +21,7 @@ from gateways.upstream.recharge import Account, Recharge, RechargeOutcome, Recha
 SUBMIT_PATH = "/api/recharge"
 FIND_PATH = "/api/query"
 TAKEN, NOT_THERE = "0", "404"
+NOT_TAKEN = re.compile(r"1\d{3}")
 STATES = {"1": RechargeState.ACCEPTED, "2": RechargeState.SUCCEEDED, "3": RechargeState.FAILED}
 SERVICES = {"AIRTIME": "HF", "DATA": "LL", "VOICE": "YY", "SMS": "DX"}
 
@@ -27,7 +30,6 @@ class _Answer(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True, hide_input_in_errors=True)
 
     code: str
-    msg: str = ""
     status: str = ""
     orderid: str | None = None
 
@@ -38,7 +40,7 @@ class Pid:
         self._partner = partner
 
     async def submit(self, account: Account, recharge: Recharge) -> RechargeOutcome:
-        return await self._ask(
+        answer = await self._ask(
             account,
             SUBMIT_PATH,
             {
@@ -49,14 +51,20 @@ class Pid:
                 "num": str(recharge.quantity),
             },
         )
+        if NOT_TAKEN.fullmatch(answer.code):
+            return RechargeOutcome(RechargeState.FAILED, answer=answer.code)
+        return _outcome(answer)
 
     async def find(self, account: Account, request_no: str) -> RechargeOutcome:
-        return await self._ask(account, FIND_PATH, {"orderno": request_no})
+        answer = await self._ask(account, FIND_PATH, {"orderno": request_no})
+        if answer.code == NOT_THERE:
+            return RechargeOutcome(RechargeState.NOT_THERE, answer=answer.code)
+        return _outcome(answer)
 
     async def close(self) -> None:
         await self._partner.close()
 
-    async def _ask(self, account: Account, path: str, fields: Mapping[str, str]) -> RechargeOutcome:
+    async def _ask(self, account: Account, path: str, fields: Mapping[str, str]) -> _Answer:
         def build(client: httpx.AsyncClient) -> httpx.Request:
             told = {**fields, "userid": account.number, "timestamp": str(int(time.time()))}
             return client.build_request(
@@ -65,19 +73,18 @@ class Pid:
 
         response = await self._partner.send(build)
         if response.status_code != httpx.codes.OK:
-            raise GatewayError("UPSTREAM_REFUSED", f"The upstream answered with HTTP status {response.status_code}.")
+            raise _unusable()
         try:
-            answer = _Answer.model_validate_json(response.content)
+            return _Answer.model_validate_json(response.content)
         except ValidationError:
             raise _unusable() from None
-        words = f"{answer.code} {answer.status} {answer.msg}".strip()[:200]
-        if answer.code == NOT_THERE:
-            return RechargeOutcome(RechargeState.NOT_THERE, answer=words)
-        if answer.code != TAKEN:
-            return RechargeOutcome(RechargeState.FAILED, answer.orderid, words)
-        if answer.status not in STATES:
-            raise _unusable()
-        return RechargeOutcome(STATES[answer.status], answer.orderid, words)
+
+
+def _outcome(answer: _Answer) -> RechargeOutcome:
+    """What became of a recharge that was taken. Its own words are left out: they may repeat what was sent."""
+    if answer.code != TAKEN or answer.status not in STATES:
+        raise GatewayError("UPSTREAM_UNAVAILABLE", f"The upstream answered with code {answer.code[:16]}.")
+    return RechargeOutcome(STATES[answer.status], answer.orderid, f"{answer.code} {answer.status}")
 
 
 def signature(fields: Mapping[str, str], secret: str) -> str:

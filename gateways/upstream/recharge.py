@@ -53,7 +53,7 @@ class RechargeOutcome:
     state: RechargeState
     upstream_no: str | None = None
     answer: str = ""
-    """Its own words, cut short."""
+    """Its code or state, and none of its words."""
 
 
 class Upstream(Protocol):

@@ -24,6 +24,9 @@ STATES = {
     "failed": RechargeState.FAILED,
 }
 TAKEN = frozenset({httpx.codes.OK, httpx.codes.CREATED, httpx.codes.ACCEPTED})
+NOT_TAKEN = frozenset(
+    {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.UNPROCESSABLE_ENTITY}
+)
 
 
 class _Answer(BaseModel):
@@ -31,7 +34,6 @@ class _Answer(BaseModel):
 
     state: str
     id: str | None = None
-    reason: str | None = None
 
 
 class Smart:
@@ -48,15 +50,21 @@ class Smart:
                 "quantity": recharge.quantity,
             }
         )
-        return await self._ask(account, "PUT", recharge.request_no, body)
+        response = await self._ask(account, "PUT", recharge.request_no, body)
+        if response.status_code in NOT_TAKEN:
+            return RechargeOutcome(RechargeState.FAILED, answer=str(response.status_code))
+        return _outcome(response)
 
     async def find(self, account: Account, request_no: str) -> RechargeOutcome:
-        return await self._ask(account, "GET", request_no, b"")
+        response = await self._ask(account, "GET", request_no, b"")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return RechargeOutcome(RechargeState.NOT_THERE, answer=str(response.status_code))
+        return _outcome(response)
 
     async def close(self) -> None:
         await self._partner.close()
 
-    async def _ask(self, account: Account, method: str, request_no: str, body: bytes) -> RechargeOutcome:
+    async def _ask(self, account: Account, method: str, request_no: str, body: bytes) -> httpx.Response:
         path = PATH + request_no
 
         def build(client: httpx.AsyncClient) -> httpx.Request:
@@ -69,21 +77,19 @@ class Smart:
             }
             return client.build_request(method, self._base_url + path, content=body, headers=headers)
 
-        response = await self._partner.send(build)
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return RechargeOutcome(RechargeState.NOT_THERE, answer="404")
-        if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
-            return RechargeOutcome(RechargeState.FAILED, answer=response.text[:200])
-        if response.status_code not in TAKEN:
-            raise GatewayError("UPSTREAM_REFUSED", f"The upstream answered with HTTP status {response.status_code}.")
-        try:
-            answer = _Answer.model_validate_json(response.content)
-            state = STATES[answer.state]
-        except (ValidationError, KeyError):
-            raise GatewayError(
-                "UPSTREAM_UNAVAILABLE", "The upstream gave an answer that cannot be understood."
-            ) from None
-        return RechargeOutcome(state, answer.id, f"{answer.state} {answer.reason or ''}".strip()[:200])
+        # what may have been taken is asked after, and not told again
+        return await self._partner.send(build, repeat=method == "GET")
+
+
+def _outcome(response: httpx.Response) -> RechargeOutcome:
+    """What became of a recharge that was taken. Its own words are left out: they may repeat what was sent."""
+    if response.status_code not in TAKEN:
+        raise GatewayError("UPSTREAM_UNAVAILABLE", f"The upstream answered with HTTP status {response.status_code}.")
+    try:
+        answer = _Answer.model_validate_json(response.content)
+        return RechargeOutcome(STATES[answer.state], answer.id, answer.state)
+    except (ValidationError, KeyError):
+        raise GatewayError("UPSTREAM_UNAVAILABLE", "The upstream gave an answer that cannot be understood.") from None
 
 
 def signature(secret: str, method: str, path: str, stamp: str, body: bytes) -> str:

@@ -137,6 +137,7 @@ TABLES = [
         status VARCHAR(40) NOT NULL,
         request_no TEXT NOT NULL,
         upstream_no TEXT,
+        upstream_account TEXT,
         attempts BIGINT DEFAULT '0' NOT NULL,
         last_response TEXT,
         next_attempt_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
@@ -188,7 +189,7 @@ TABLES = [
 ROW_LEVEL_SECURITY = [
     'REVOKE ALL ON direct_order FROM trellis_app',
     'GRANT SELECT, INSERT ON direct_order TO trellis_app',
-    'GRANT UPDATE (status, request_no, upstream_no, attempts, last_response, next_attempt_at, submitted_at, finished_at, updated_at) ON direct_order TO trellis_app',
+    'GRANT UPDATE (status, request_no, upstream_no, upstream_account, attempts, last_response, next_attempt_at, submitted_at, finished_at, updated_at) ON direct_order TO trellis_app',
     'ALTER TABLE direct_order ENABLE ROW LEVEL SECURITY',
     'DROP POLICY IF EXISTS direct_order_reach ON direct_order',
     "CREATE POLICY direct_order_reach ON direct_order TO trellis_app USING (starts_with(tenant_path, (SELECT nullif(current_setting('trellis.path', true), '')))::int <> 0) WITH CHECK (starts_with(tenant_path, (SELECT nullif(current_setting('trellis.path', true), '')))::int <> 0)",

@@ -90,6 +90,7 @@ async def test_each_month_of_an_enterprise_is_billed_once_by_its_calendar(world:
 @pytest.mark.feature("S0-66")
 async def test_a_bill_can_be_opened_as_a_workbook_and_as_a_page(world: World) -> None:
     await funded(world, "acme", "1234.5")
+    await world.sql("UPDATE ledger_transfer SET memo = $1", "汇款备注" * 50)
     await at(world, datetime(2026, 9, 10, tzinfo=UTC))
     await run(world, datetime(2026, 10, 3, tzinfo=UTC))
     (bill,) = (await world.data("acme", BILLS))["monthlyBills"]["nodes"]
@@ -184,6 +185,11 @@ async def test_a_statement_with_a_supplier_has_what_was_sold_of_its_products_at_
     statement = (await generated(world, supplier=supplier))["settlementStatement"]
     (line,) = statement["lines"]["nodes"]
     assert (line["kind"], line["name"], line["quantity"], Decimal(line["amount"])) == ("PURCHASES", "Gigabyte", 4, 12)
+    (order,) = await world.sql("SELECT id FROM sales_order")
+    await step(world, "admin", REFUND, encode_id("ord", order["id"]), reason="a mistake")
+    await world.sql("UPDATE sales_order SET closed_at = '2026-09-20'")
+    again = await world.data("finance", STEP.format(name="regenerate"), {"input": {"id": statement["id"]}})
+    assert Decimal(again["regenerateSettlementStatement"]["settlementStatement"]["amount"]) == 0
     discarded = await world.data("finance", STEP.format(name="discard"), {"input": {"id": statement["id"]}})
     assert discarded["discardSettlementStatement"]["settlementStatement"]["status"] == "DISCARDED"
     assert (await generated(world, supplier=supplier))["errors"] == []

@@ -183,8 +183,8 @@ async def test_a_worker_that_dies_after_the_upstream_was_told_tells_it_nothing_t
     await channel.order()
     runtime = channel.world.client.application.runtime
     now = datetime.now(UTC)
-    (due,) = await direct_orders._claim(runtime.database, now)
-    await direct_orders._ask(runtime.keys, due)  # the answer is lost with the worker
+    (due,) = await direct_orders._claim(runtime.database, runtime.keys, now)
+    await direct_orders._ask(due)  # the answer is lost with the worker
     for minutes in (1, 3, 10):
         await channel.work(timedelta(minutes=minutes))
     (one,) = await channel.listed()
@@ -235,6 +235,62 @@ async def test_what_may_have_been_delivered_is_not_given_back(channel: Channel) 
     await world.client.work_off()
     assert (await step(world, "admin", REFUND, failed, reason="refused"))["errors"] == []
     assert await balances(world) == before
+    (refused,) = [one["id"] for one in await channel.listed() if one["status"] == "FAILED"]
+    assert said(await step(world, "north", RETRY, refused)) == [("ORDER_STATUS", "id")]
+
+
+async def under_way(channel: Channel) -> None:
+    """A recharge that the upstream has taken and not finished."""
+    card = channel.world.cards["north"][0]
+    await channel.world.sql("UPDATE sim_card SET msisdn = '10648009907' WHERE id = $1", card.id)
+    await channel.order()
+    await channel.world.client.work_off()
+    assert [one["status"] for one in await channel.listed()] == ["ACCEPTED"]
+
+
+async def set_key(channel: Channel, key: str) -> None:
+    world = channel.world
+    (row,) = await world.sql("SELECT id FROM supplier WHERE name LIKE 'Upstream%'")
+    update = "mutation($input: UpdateSupplierInput!) { updateSupplier(input: $input) { errors { code } } }"
+    input = {"id": encode_id("sup", row["id"]), "apiKey": key}
+    assert (await world.data("operations", update, {"input": input}))["updateSupplier"]["errors"] == []
+
+
+@BOTH
+@pytest.mark.feature("S2-19")
+async def test_a_refusal_to_tell_is_no_failed_recharge(channel: Channel) -> None:
+    await under_way(channel)
+    await set_key(channel, "8001:mistyped")
+    await channel.work(timedelta(hours=1))
+    (one,) = await channel.listed()
+    assert (one["status"], one["lastResponse"]) == ("ACCEPTED", "UPSTREAM_UNAVAILABLE")
+    await set_key(channel, "8001:sandbox")
+    channel.sandbox.finish()
+    await channel.work(timedelta(hours=3))
+    assert [one["status"] for one in await channel.listed()] == ["SUCCEEDED"]
+
+
+@BOTH
+@pytest.mark.feature("S2-19")
+async def test_what_was_told_by_one_account_is_not_told_by_another(channel: Channel) -> None:
+    await under_way(channel)
+    channel.sandbox.recharges.clear()  # another account knows of nothing
+    await set_key(channel, "9009:sandbox")
+    for hours in (1, 3, 6):
+        await channel.work(timedelta(hours=hours))
+    (one,) = await channel.listed()
+    assert (one["status"], one["lastResponse"], one["attempts"]) == ("ACCEPTED", "ACCOUNT_CHANGED", 1)
+    assert channel.sandbox.recharges == {}
+
+
+@BOTH
+async def test_what_an_upstream_has_spoken_of_is_never_told_again(channel: Channel) -> None:
+    await under_way(channel)
+    channel.sandbox.recharges.clear()  # it has forgotten, or put it away
+    for hours in (1, 3):
+        await channel.work(timedelta(hours=hours))
+    assert [(one["status"], one["attempts"]) for one in await channel.listed()] == [("ACCEPTED", 1)]
+    assert list(channel.sandbox.submits.values()) == [1]
 
 
 async def test_nothing_is_sold_that_no_upstream_delivers(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:

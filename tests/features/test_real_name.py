@@ -146,7 +146,7 @@ async def test_whom_the_carrier_refuses_may_try_again(ada: Applicant) -> None:
     await ada.submit("拒绝")
     await ada.world.client.work_off()
     (record,) = await ada.mine()
-    assert (record["status"], record["reason"]) == ("REJECTED", "证件信息不一致")
+    assert (record["status"], record["reason"]) == ("REJECTED", "REFUSED_BY_CARRIER")
     assert await ada.status() == "ALLOCATED"
     assert await ada.submit() == "PENDING"
     await ada.world.client.work_off()
@@ -172,6 +172,20 @@ async def test_a_carrier_may_take_its_time(ada: Applicant) -> None:
     ada.onelink.real_names[number] = "0"
     await ada.ask(timedelta(hours=2))
     assert await ada.status() == "ACTIVE"
+
+
+@pytest.mark.feature("S0-31")
+async def test_a_card_that_has_another_user_meanwhile_does_not_go_into_service(ada: Applicant) -> None:
+    await ada.submit("待定")
+    await ada.world.client.work_off()
+    other = ada.world.end_users["north"].id
+    await ada.world.sql("UPDATE sim_card SET end_user_id = $1 WHERE id = $2", other, ada.world.cards["north"][0].id)
+    (number,) = ada.onelink.real_names
+    ada.onelink.real_names[number] = "0"
+    await ada.ask(timedelta(hours=2))
+    assert await ada.status() == "ALLOCATED"
+    (record,) = await ada.world.sql("SELECT status, reason, front_encrypted FROM real_name_record")
+    assert tuple(record) == ("REJECTED", "CARD_MOVED", None)
 
 
 @pytest.mark.feature("S0-31")
