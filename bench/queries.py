@@ -17,15 +17,28 @@ from bench.services import Place
 CHECKED = 40
 """Requests of each operation whose answers must be the same everywhere before anything is timed."""
 WARMING_SECONDS = 1.0
+TURN_SECONDS = 1.0
+"""Who answers fast is measured in short turns, so that what disturbs the machine meets all of them."""
+SLOW = 100.0
+"""Requests a second below which a turn is too short: such a contender is measured once a round ..."""
 LEAST_REQUESTS = 200
-"""A measure of a slow contender is longer, so that the requests under way at its end do not matter ..."""
+"""... long enough that the requests under way at its end do not matter ..."""
 LONGEST_SECONDS = 20.0
 """... up to a point."""
 
+Turns = list[Measure]
 
-def middle(measures: list[Measure]) -> Measure:
+
+def middle(measures: Turns) -> Measure:
     """The medians of some measures, number by number."""
     return Measure(*(median(values) for values in zip(*(vars(m).values() for m in measures), strict=True)))
+
+
+def ratio(ours: Turns, theirs: Turns) -> float:
+    """How much faster we are: turn by turn where both had as many, so that a slow minute counts for both."""
+    if len(ours) != len(theirs):
+        return middle(ours).requests_per_second / middle(theirs).requests_per_second
+    return median(a.requests_per_second / b.requests_per_second for a, b in zip(ours, theirs, strict=True))
 
 
 def check(servers: list[Server], given: dict[str, list[Variables]]) -> None:
@@ -48,19 +61,22 @@ def check(servers: list[Server], given: dict[str, list[Variables]]) -> None:
 
 def timed(
     place: Place, servers: list[Server], operations: list[str], rounds: int, seconds: float
-) -> dict[str, dict[int, Measure]]:
-    """By operation and by the place of a server in the list: medians of interleaved rounds."""
-    found: dict[str, dict[int, Measure]] = {}
+) -> dict[str, list[Turns]]:
+    """By operation and by the place of a server in the list: its turns, interleaved with those of the others."""
+    found: dict[str, list[Turns]] = {}
     for operation in operations:
-        lengths = []
-        for server in servers:
-            rate = server.measure(operation, WARMING_SECONDS, place.postmaster).requests_per_second
-            lengths.append(min(max(seconds, LEAST_REQUESTS / max(rate, 1.0)), max(seconds, LONGEST_SECONDS)))
-        taken: dict[int, list[Measure]] = {n: [] for n in range(len(servers))}
+        turns: list[Turns] = [[] for _ in servers]
+        rates = [s.measure(operation, WARMING_SECONDS, place.postmaster).requests_per_second for s in servers]
+        fast = [n for n, rate in enumerate(rates) if rate >= SLOW]
         for _ in range(rounds):
-            for n, server in enumerate(servers):
-                taken[n].append(server.measure(operation, lengths[n], place.postmaster))
-        found[operation] = {n: middle(measures) for n, measures in taken.items()}
+            for turn in range(max(round(seconds / TURN_SECONDS), 1)):
+                for n in fast if turn % 2 == 0 else fast[::-1]:
+                    turns[n].append(servers[n].measure(operation, TURN_SECONDS, place.postmaster))
+            for n, rate in enumerate(rates):
+                if n not in fast:
+                    length = max(seconds, min(LEAST_REQUESTS / max(rate, 1.0), LONGEST_SECONDS))
+                    turns[n].append(servers[n].measure(operation, length, place.postmaster))
+        found[operation] = turns
     return found
 
 
@@ -79,8 +95,8 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
     check(servers, given)
     found = timed(place, servers, list(DOCUMENTS), rounds, seconds)
     rows = []
-    for operation, measures in found.items():
-        for n, m in measures.items():
+    for operation, turns in found.items():
+        for n, m in enumerate(map(middle, turns)):
             rows.append(
                 [
                     operation if n == 0 else "",
@@ -96,13 +112,19 @@ async def run(place: Place, cards: int, rounds: int, seconds: float) -> dict[str
     for operation, title in TITLES.items():
         print(f"{operation}: {title}")
     tables.show(["", "contender", "requests/s", "p50 ms", "p99 ms", "server CPU ms", "PostgreSQL CPU ms"], rows)
-    speeds = {q: [m.requests_per_second for m in measures.values()] for q, measures in found.items()}
+
+    def ratios(other: int, digits: int) -> dict[str, float]:
+        return {operation: round(ratio(turns[0], turns[other]), digits) for operation, turns in found.items()}
+
     return {
-        "ratio_to_limit": {q: round(s[0] / s[1], 3) for q, s in speeds.items()},
-        "ratio_to_bare": {q: round(s[0] / s[2], 3) for q, s in speeds.items()},
-        "ratio_to_plain": {q: round(s[0] / s[3], 2) for q, s in speeds.items()},
+        "ratio_to_limit": ratios(1, 3),
+        "ratio_to_bare": ratios(2, 3),
+        "ratio_to_plain": ratios(3, 2),
         "queries": {
-            q: {servers[n].kind.name: {k: round(v, 3) for k, v in vars(m).items()} for n, m in measures.items()}
-            for q, measures in found.items()
+            operation: {
+                servers[n].kind.name: {name: round(value, 3) for name, value in vars(middle(taken)).items()}
+                for n, taken in enumerate(turns)
+            }
+            for operation, turns in found.items()
         },
     }

@@ -90,6 +90,8 @@ class TenantOwned:
     row-level security is two comparisons; moving a branch cascades to it."""
 
     __constraints__: ClassVar[tuple[Any, ...]] = ()
+    __beside_keys__: ClassVar[tuple[str, ...]] = ()
+    """Columns that the index of a tenant's rows in the order of entry holds beside the keys."""
 
     tenant_id: Mapped[int] = mapped_column(BigInteger)
     tenant_path: Mapped[str] = mapped_column(PATH, info=impersonal("The place of the tenant."))
@@ -107,9 +109,10 @@ class TenantOwned:
                 name=f"fk_{table}_tenant",
             )
         options = {"postgresql_partition_by": "RANGE (at)"} if Partitioned in type.mro(cls) else {}  # type: ignore[arg-type]
+        in_order = Index(f"ix_{table}_tenant_id_id", "tenant_id", "id", postgresql_include=cls.__beside_keys__)
         return (
             owner,
-            Index(f"ix_{table}_tenant_id_id", "tenant_id", "id"),
+            in_order,
             Index(f"ix_{table}_tenant_path", "tenant_path"),
             *cls.__constraints__,
             options,
@@ -118,7 +121,10 @@ class TenantOwned:
 
 class Widespread(TenantOwned):
     """Mass data: also carries the level-1 branch of its tenant, so that a page for a caller just below the
-    platform is one index scan in sort order."""
+    platform is one index scan in sort order; and what row-level security looks at lies in the index of a tenant's
+    rows, so that those of a few tenants are merged without being read."""
+
+    __beside_keys__ = ("tenant_path",)
 
     tenant_branch: Mapped[str] = mapped_column(
         PATH,

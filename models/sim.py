@@ -51,6 +51,7 @@ class SimCard(Timestamped, Personal, Widespread, Base):
     """
 
     __tablename__ = "sim_card"
+    __beside_keys__ = ("tenant_path", "end_user_id")
     __constraints__ = (
         CheckConstraint("iccid ~ '^[0-9]{19,20}$'", name="iccid_digits"),
         Index("ix_sim_card_tenant_branch_id", "tenant_branch", "id"),

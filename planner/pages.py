@@ -136,16 +136,22 @@ def merged(
     parameters: Parameters,
 ) -> Select[Any]:
     """The first rows of each of the caller's few tenants, merged: one index scan per tenant, or two merges one
-    after the other."""
+    after the other. Where an index alone tells which rows these are, only those of the page are read."""
+    alone = not page.order and not where
     merges = []
     for beyond in page.beyond(parameters):
         below = Tenant.__table__.alias("below")
         path, end = parameters.principal("path"), parameters.principal("path_end")
         each = select(below.c.id).where(below.c.path >= path, below.c.path < end).subquery("t")
-        scan = _scan(table, columns, [table.c.tenant_id == each.c.id, *where, beyond], page)
+        read = [page.key] if alone else columns
+        scan = _scan(table, read, [table.c.tenant_id == each.c.id, *where, beyond], page)
         first = scan.correlate(each).lateral("m")
         order = page.order_by([first.c[k.column.name] for k in page.order], first.c[page.key.name])
         merges.append(select(first).select_from(each.join(first, true())).order_by(*order).limit(page.limit))
+    if alone:
+        keys = merges[0].subquery("k")
+        row = select(*columns).where(page.key == keys.c[page.key.name]).limit(1).correlate(keys).lateral("r")
+        return select(row).select_from(keys.join(row, true()))
     return _in_turn(merges, page)
 
 

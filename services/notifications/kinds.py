@@ -243,7 +243,7 @@ DATA_USED_UP = Kind(
     frozenset({"card"}),
     {
         Language.ZH_CN: Text("流量已用完", "您好：\n\n卡 {card} 的套餐流量已用完。\n"),
-        Language.ZH_TW: Text("流量已用完", "您好：\n\n卡 {card} 的套餐流量已用完。\n"),
+        Language.ZH_TW: Text("數據流量已用完", "您好：\n\n卡 {card} 的套餐流量已用完。\n"),
         Language.EN: Text("Data is used up", "Hello,\n\nthe data on card {card} has been used up.\n"),
     },
     window=timedelta(days=400),

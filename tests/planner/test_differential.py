@@ -101,8 +101,8 @@ def recorded_changes(row: Mapping[str, Any]) -> list[RecordedChange]:
             action=ChangeAction.CHANGED,
             field=None,
             before=None,
-            after=row["mutation"],
-            rows=row["duration_ms"],
+            after=str(row["id"]),
+            rows=row["id"] % 7,
         )
     ]
 
@@ -159,7 +159,7 @@ LIVE = {
     ("JobRun", "arguments"): job_arguments,
     ("SimCard", "carrier_state"): carrier_state,
     ("ApiKey", "last_used_at"): last_used_at,
-    ("OperationRecord", "arguments"): lambda row: row["door"],
+    ("OperationRecord", "arguments"): lambda row: f"what {row['id']} was given",
     ("OperationRecord", "changes"): recorded_changes,
     ("Task", "refused_file_url"): refused_file_url,
     ("Task", "result_file_url"): lambda row: f"/files/made/{row['id']}",
