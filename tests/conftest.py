@@ -19,7 +19,7 @@ from server.http import RateLimit
 from server.settings import PROJECT, Settings
 from tests.support import services as run_services
 from tests.support.client import Client
-from tests.support.world import World, sow
+from tests.support.world import World, furnish, sow
 
 _numbers = itertools.count(1)
 
@@ -70,7 +70,7 @@ class Place:
     superuser_url: str
 
 
-def _place(template: Template, worker_id: str, folder: Path) -> Place:
+def _placed(template: Template, worker_id: str, folder: Path) -> Iterator[Place]:
     services = template.services
     name = f"test_{worker_id}_{next(_numbers)}"
     run_services.create_database(services, name, template.name)
@@ -82,21 +82,23 @@ def _place(template: Template, worker_id: str, folder: Path) -> Place:
         secret_key=SecretStr("the secret of the tests, long enough"),
         pool_size=3,
     )
-    return Place(settings, services.owner_url(name), services.superuser_url(name))
+    yield Place(settings, services.owner_url(name), services.superuser_url(name))
+    run_services.drop_database(services, name)
 
 
 @pytest.fixture
 def place(template: Template, worker_id: str, tmp_path: Path) -> Iterator[Place]:
-    found = _place(template, worker_id, tmp_path)
-    yield found
-    run_services.drop_database(template.services, found.owner_url.rpartition("/")[2])
+    yield from _placed(template, worker_id, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def shared_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    found = _place(template, worker_id, tmp_path_factory.mktemp("shared"))
-    yield found
-    run_services.drop_database(template.services, found.owner_url.rpartition("/")[2])
+    yield from _placed(template, worker_id, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def furnished_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    yield from _placed(template, worker_id, tmp_path_factory.mktemp("furnished"))
 
 
 async def _let_the_test_do_it() -> None:
@@ -132,8 +134,27 @@ async def world_of_all(shared_place: Place) -> AsyncIterator[World]:
         yield await sow(found, shared_place.superuser_url)
 
 
+@pytest.fixture(scope="session")
+async def furnished_world_of_all(furnished_place: Place) -> AsyncIterator[World]:
+    async for found in _running(furnished_place):
+        world = await sow(found, furnished_place.superuser_url)
+        await furnish(world)
+        yield world
+
+
+def _unasked(world: World) -> World:
+    """Its callers may ask as if none had asked yet."""
+    world.client.application.endpoint.rates = RateLimit()
+    return world
+
+
 @pytest.fixture
 def shared_world(world_of_all: World) -> World:
-    """The same, made once for all tests of a process that only read; its callers may ask as if none had asked yet."""
-    world_of_all.client.application.endpoint.rates = RateLimit()
-    return world_of_all
+    """The same, made once for all tests of a process that only read."""
+    return _unasked(world_of_all)
+
+
+@pytest.fixture
+def furnished_world(furnished_world_of_all: World) -> World:
+    """One more of that kind, with rows of every kind and what is rarely given."""
+    return _unasked(furnished_world_of_all)

@@ -23,7 +23,7 @@ from graphql import (
 from planner.ids import decode_id, encode_id
 from services.catalog import api_key_binding
 from tests.support.features import SDL
-from tests.support.world import World, mark_the_rest
+from tests.support.world import World
 
 SUPPLIER = "id supplierType name carrier interfaceName hasApiKey status remark"
 CREATE_SUPPLIER = f"""mutation($input: SupplierInput!) {{ createSupplier(input: $input) {{
@@ -490,34 +490,8 @@ async def test_every_filter_finds_what_it_says_and_nothing_else(shared_world: Wo
 @pytest.mark.parametrize(
     ("root", "field"), [case for case in cases("filter", filters) if tuple(case.values) in FURNISHED_LATER]
 )
-async def test_every_filter_of_what_is_rarely_given(world: World, root: str, field: str) -> None:
-    if root in (*SOWN_LATER, "operationRecords"):
-        await mark_the_rest(world)
-    await world.sql("UPDATE help_topic SET block_key = 'grid' || id, role = 'agent_admin' WHERE id % 2 = 0")
-    await world.sql("UPDATE api_key SET expiry_notified_at = now() - id * interval '1 hour' WHERE id % 2 = 0")
-    await world.sql("UPDATE tenant SET phone = '0571 8888' || id WHERE id % 3 <> 0")
-    await world.sql(
-        """UPDATE task t SET account_id = a.id FROM staff_account a
-           WHERE a.tenant_id = t.tenant_id AND t.id % 2 = 0"""
-    )
-    await world.sql(
-        """UPDATE withdrawal w SET status = 'PAID', paid_on = date '2026-01-05' + w.id::int, transfer_id = t.id
-           FROM ledger_transfer t WHERE t.tenant_id = w.tenant_id AND w.id % 2 = 0"""
-    )
-    await world.sql(
-        """UPDATE sales_order o SET task_id = t.id, task_part = 0 FROM task t
-           WHERE t.tenant_id = o.tenant_id AND o.id % 2 = 0"""
-    )
-    for log in ("login_record", "operation_record"):
-        await world.sql(
-            f"""UPDATE {log} r SET account_id = a.id, real_account_id = a.id FROM staff_account a
-                WHERE a.tenant_id = r.tenant_id"""
-        )
-    await world.sql(
-        """UPDATE staff_account a SET department_id = d.id FROM department d
-           WHERE d.tenant_id = a.tenant_id AND a.id % 2 = 0"""
-    )
-    await assert_filter_works(world, root, field)
+async def test_every_filter_of_what_is_rarely_given(furnished_world: World, root: str, field: str) -> None:
+    await assert_filter_works(furnished_world, root, field)
 
 
 async def assert_filter_works(world: World, root: str, field: str) -> None:

@@ -535,6 +535,35 @@ async def _cards(session: AsyncSession, world: World, number: int, name: str, te
     await session.flush()
 
 
+async def furnish(world: World) -> None:
+    """Rows of every kind, with what is rarely given."""
+    await mark_the_rest(world)
+    await world.sql("UPDATE help_topic SET block_key = 'grid' || id, role = 'agent_admin' WHERE id % 2 = 0")
+    await world.sql("UPDATE api_key SET expiry_notified_at = now() - id * interval '1 hour' WHERE id % 2 = 0")
+    await world.sql("UPDATE tenant SET phone = '0571 8888' || id WHERE id % 3 <> 0")
+    await world.sql(
+        """UPDATE task t SET account_id = a.id FROM staff_account a
+           WHERE a.tenant_id = t.tenant_id AND t.id % 2 = 0"""
+    )
+    await world.sql(
+        """UPDATE withdrawal w SET status = 'PAID', paid_on = date '2026-01-05' + w.id::int, transfer_id = t.id
+           FROM ledger_transfer t WHERE t.tenant_id = w.tenant_id AND w.id % 2 = 0"""
+    )
+    await world.sql(
+        """UPDATE sales_order o SET task_id = t.id, task_part = 0 FROM task t
+           WHERE t.tenant_id = o.tenant_id AND o.id % 2 = 0"""
+    )
+    for log in ("login_record", "operation_record"):
+        await world.sql(
+            f"""UPDATE {log} r SET account_id = a.id, real_account_id = a.id FROM staff_account a
+                WHERE a.tenant_id = r.tenant_id"""
+        )
+    await world.sql(
+        """UPDATE staff_account a SET department_id = d.id FROM department d
+           WHERE d.tenant_id = a.tenant_id AND a.id % 2 = 0"""
+    )
+
+
 async def mark_the_rest(world: World) -> None:
     """Gives every tenant marked rows in the tables that `sow` leaves empty or to the platform alone."""
     database = world.client.application.runtime.database
