@@ -124,7 +124,7 @@ class Widespread(TenantOwned):
     platform is one index scan in sort order; and what row-level security looks at lies in the index of a tenant's
     rows, so that those of a few tenants are merged without being read."""
 
-    __beside_keys__ = ("tenant_path",)
+    __beside_keys__: ClassVar[tuple[str, ...]] = ("tenant_path",)
 
     tenant_branch: Mapped[str] = mapped_column(
         PATH,

@@ -48,7 +48,7 @@ from server.doors import Door, load_doors
 from server.engine import Engine, refusals_of
 from server.http import GraphQLEndpoint
 from server.languages import language_of
-from server.settings import Settings, get_settings
+from server.settings import Settings
 from server.websocket import GraphQLTransportWS, RequestRefused
 from services import logs, parameters, retention
 from services.files import open_store
@@ -348,8 +348,7 @@ def build(application: Application) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await application.start()
-        # what is alive now lives as long as the process: the collector need not walk it again
-        gc.collect()
+        # what is alive now lives as long as the process: the collector need not walk it
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         yield
@@ -379,8 +378,3 @@ def build(application: Application) -> ASGIApp:
         allow_headers=["authorization", "content-type", "accept-language", "x-request-id"],
         max_age=600,
     )
-
-
-def create_app() -> ASGIApp:
-    logs.configure()
-    return build(Application(get_settings()))

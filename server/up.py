@@ -133,7 +133,7 @@ def trellis_programs(settings: Settings) -> list[Program]:
     environment.pop("TRELLIS_DATABASE_OWNER_URL", None)
     address = ["--host", settings.api_host, "--port", str(settings.api_port)]
     loop = ["--loop", "uvloop", "--http", "httptools", "--timeout-graceful-shutdown", "5"]
-    uvicorn = [sys.executable, "-m", "uvicorn", "server.app:create_app", "--factory", "--no-access-log"]
+    uvicorn = [sys.executable, "-m", "uvicorn", "server.asgi:create_app", "--factory", "--no-access-log"]
     celery = [sys.executable, "-m", "celery", "--app", "tasks.app"]
     schedule = str(settings.state_dir / "schedule")
     return [

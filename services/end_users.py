@@ -68,7 +68,7 @@ async def log_in(
         )
         now = datetime.now(UTC)
         stored = None if person is None else person.password_hash
-        right = await identity.matches(stored or identity.DUMMY_HASH, password) and stored is not None
+        right = await identity.matches(stored, password)
         until = await logins.locked_until(runtime, person, f"{tenant_id} {login.lower()}", now)
         outcome = LoginOutcome.WRONG_CREDENTIALS
         if until is not None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import jwt
 from argon2 import PasswordHasher
@@ -41,8 +42,6 @@ PERSON = "person:"
 """Stands before the key of an end user in a token; a staff account's stands alone."""
 
 _hasher = PasswordHasher()
-DUMMY_HASH = _hasher.hash(secrets.token_hex(16))
-"""Checked for an unknown account, so that its answer takes as long as a known one's."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,18 @@ async def hash_password(plain: str) -> str:
     return await asyncio.to_thread(_hasher.hash, plain)
 
 
-async def matches(stored: str, given: str) -> bool:
+async def matches(stored: str | None, given: str) -> bool:
+    """Whether a password is the one of a stored hash; where there is none, the answer takes as long."""
     try:
-        return await asyncio.to_thread(_hasher.verify, stored, given[:1_000])
+        right = await asyncio.to_thread(lambda: _hasher.verify(stored or _of_nobody(), given[:1_000]))
     except VerificationError:
         return False
+    return right and stored is not None
+
+
+@cache
+def _of_nobody() -> str:
+    return _hasher.hash(secrets.token_hex(16))
 
 
 # -- logging in ---------------------------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ async def log_in(
         )
         now = datetime.now(UTC)
         refusal: str | None = None
-        right = await matches(DUMMY_HASH if account is None else account.password_hash, password)
+        right = await matches(None if account is None else account.password_hash, password)
         until = await logins.locked_until(runtime, account, login.lower(), now)
         outcome = await judge(session, account, door, locked=until is not None, right=right)
         if account is not None and outcome is LoginOutcome.SUCCEEDED and account.second_factor_at is not None:

@@ -60,8 +60,7 @@ async def close_own(work: Work, *, password: str | None, verification_code: str 
     if person is None:
         raise not_found("endUser")
     if password is not None:
-        stored = person.password_hash or identity.DUMMY_HASH
-        if not await identity.matches(stored, password) or person.password_hash is None:
+        if not await identity.matches(person.password_hash, password):
             raise Refusal("WRONG_CREDENTIALS", "password")
     elif verification_code is not None:
         if person.email is None or person.email_verified_at is None:
