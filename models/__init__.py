@@ -3,6 +3,7 @@
 from models import (
     agreements,
     bills,
+    carrier_requests,
     catalog,
     commission,
     dictionaries,
@@ -33,6 +34,7 @@ from models import (
 __all__ = [
     "agreements",
     "bills",
+    "carrier_requests",
     "catalog",
     "commission",
     "dictionaries",

@@ -114,6 +114,8 @@ class DataPackage(Timestamped, Published, Base):
     data_volume_mb: Mapped[int]
     sms_count: Mapped[int | None]
     voice_minutes: Mapped[int | None]
+    carrier_plan: Mapped[str | None]
+    """The carrier's own name of the plan, where a card that changes to it is to change at the carrier as well."""
     pricing: Mapped[Pricing] = mapped_column(
         stored_enum(Pricing), default=Pricing.FIXED, server_default=Pricing.FIXED.name
     )

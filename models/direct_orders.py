@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
 from models.orders import Order, OrderLine
 from models.pricing import BillingProduct, ServiceKind
 from models.sim import SimCard
+from models.telling import Told, told
 from models.tenancy import Tenant
 
 
@@ -20,44 +20,16 @@ class UpstreamFamily(enum.Enum):
     SMART = "SMART"
 
 
-class DirectOrderStatus(enum.Enum):
-    """How far a recharge is at the upstream. What it has been told, and has not answered, is UNKNOWN: it is asked after
-    and not told again."""
-
-    PENDING = "PENDING"
-    UNKNOWN = "UNKNOWN"
-    ACCEPTED = "ACCEPTED"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-
-
-class DirectOrder(Timestamped, AppendOnly, TenantOwned, Base):
+class DirectOrder(Told, Timestamped, AppendOnly, TenantOwned, Base):
     """One billing product of one order line, recharged by an upstream (S2-19)."""
 
     __tablename__ = "direct_order"
-    __changeable__ = (
-        "status",
-        "request_no",
-        "upstream_no",
-        "upstream_account",
-        "attempts",
-        "last_response",
-        "next_attempt_at",
-        "submitted_at",
-        "finished_at",
-        "updated_at",
-    )
+    __changeable__ = (*Told.__telling__, "upstream_no", "upstream_account")
     __constraints__ = (
         UniqueConstraint("order_line_id", "billing_product_id"),
-        UniqueConstraint("request_no"),
         CheckConstraint("quantity > 0", name="quantity_positive"),
-        CheckConstraint("(status IN ('SUCCEEDED', 'FAILED')) = (finished_at IS NOT NULL)", name="finished_when_over"),
-        Index(
-            "ix_direct_order_open_next_attempt_at",
-            "next_attempt_at",
-            postgresql_where=text("status IN ('PENDING', 'UNKNOWN', 'ACCEPTED')"),
-        ),
         Index("ix_direct_order_created_at_id", "created_at", "id"),
+        *told("direct_order"),
     )
 
     order_id: Mapped[int] = mapped_column(ForeignKey("sales_order.id"), index=True)
@@ -73,16 +45,9 @@ class DirectOrder(Timestamped, AppendOnly, TenantOwned, Base):
     card_no: Mapped[str]
     """The same as it is shown: never the ICCID."""
     quantity: Mapped[int]
-    status: Mapped[DirectOrderStatus] = mapped_column(stored_enum(DirectOrderStatus), default=DirectOrderStatus.PENDING)
-    request_no: Mapped[str]
     upstream_no: Mapped[str | None]
     upstream_account: Mapped[str | None]
     """By which account of ours the upstream was told: no other knows of it."""
-    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    last_response: Mapped[str | None]
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    submitted_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     order: Mapped[Order] = relationship(lazy="raise")

@@ -3,6 +3,7 @@
 from resolvers import (
     agreements,
     bills,
+    carrier_requests,
     catalog,
     commission,
     dictionaries,
@@ -40,6 +41,7 @@ from resolvers import (
 __all__ = [
     "agreements",
     "bills",
+    "carrier_requests",
     "catalog",
     "commission",
     "dictionaries",

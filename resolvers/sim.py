@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, select
 from strawberry.file_uploads import Upload
@@ -11,6 +11,7 @@ from strawberry.file_uploads import Upload
 import models.sim as stored
 from authz.principal import system
 from gateways.carrier import CarrierQuery, carriers
+from gateways.http import GatewayError
 from models.catalog import Supplier
 from planner.mapping import Connection, refer
 from planner.registry import loads, mutation, query
@@ -38,6 +39,7 @@ from services.sim.selection import Selection
 
 MAX_IMPORT_BYTES = 200 * 1024**2
 SHOWN = 100
+Told = TypeVar("Told")
 
 
 @query(Connection[SimCard])
@@ -55,20 +57,34 @@ def sim_card() -> Select[stored.SimCard]:
 @loads(SimCard, "carrier_state")
 async def carrier_states(ctx: Context, rows: Sequence[Any]) -> list[CarrierState | Exception]:
     """Asks each card's supplier through its interface, many cards in one call where it can."""
+    return [
+        found if isinstance(found, Exception) else CarrierState(status=found.status, online=found.online)
+        for found in await _asked(ctx, rows, carriers.states)
+    ]
+
+
+@loads(SimCard, "real_name_registered")
+async def real_names_registered(ctx: Context, rows: Sequence[Any]) -> list[bool | Exception]:
+    """Asks each card's supplier, as for its state."""
+    found: list[bool | GatewayError] = await _asked(ctx, rows, carriers.real_names)
+    return [*found]
+
+
+async def _asked(
+    ctx: Context, rows: Sequence[Any], ask: Callable[[CarrierQuery], Awaitable[list[Told | GatewayError]]]
+) -> list[Told | GatewayError]:
+    """What the suppliers of cards say about them, in order."""
     wanted = {row.supplier_id for row in rows}
     async with ctx.runtime.database.transaction(system("carrier state")) as session:
         suppliers = {s.id: s for s in await session.scalars(select(Supplier).where(Supplier.id.in_(wanted)))}
-    answers: dict[int, CarrierState | Exception] = {}
+    answers: dict[int, Told | GatewayError] = {}
     for supplier in suppliers.values():
         mine = [row for row in rows if row.supplier_id == supplier.id]
         key = None
         if supplier.api_key_encrypted is not None:
             key = ctx.runtime.keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
-        found = await carriers.states(CarrierQuery(supplier.interface_name, key, [row.iccid for row in mine]))
-        for row, state in zip(mine, found, strict=True):
-            answers[row.id] = (
-                state if isinstance(state, Exception) else CarrierState(status=state.status, online=state.online)
-            )
+        found = await ask(CarrierQuery(supplier.interface_name, key, [row.iccid for row in mine]))
+        answers |= {row.id: answer for row, answer in zip(mine, found, strict=True)}
     return [answers[row.id] for row in rows]
 
 

@@ -3,6 +3,7 @@
 from schema import (
     agreements,
     bills,
+    carrier_requests,
     catalog,
     commission,
     dictionaries,
@@ -36,6 +37,7 @@ from schema import (
 __all__ = [
     "agreements",
     "bills",
+    "carrier_requests",
     "catalog",
     "commission",
     "dictionaries",

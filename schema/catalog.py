@@ -71,6 +71,9 @@ class DataPackage(Node):
     data_volume_mb: int = column("Data included in one period, in MB; 0 where it holds something else.")
     sms_count: int | None = column("Messages included in one period.")
     voice_minutes: int | None = column("Minutes included in one period.")
+    carrier_plan: str | None = column(
+        "The carrier's own name of the plan, told to it when a card changes plans (S0-16); for the platform's staff."
+    )
     pricing: Pricing
     markup_type: MarkupType | None = column("Of a composed package.")
     markup_sign: MarkupSign | None = column("Of a composed package.")
@@ -153,6 +156,7 @@ class DataPackageInput:
     currency: str = "CNY"
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    carrier_plan: str | None = None
 
 
 @input_type
@@ -168,6 +172,7 @@ class UpdateDataPackageInput:
     sale_price: Decimal | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    carrier_plan: str | None = None
     status: CatalogStatus | None = None
 
 

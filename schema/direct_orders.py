@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import strawberry
 
 import models.direct_orders as stored
-from models.direct_orders import DirectOrderStatus, UpstreamFamily
+from models.direct_orders import UpstreamFamily
 from models.pricing import ServiceKind
+from models.telling import RequestStatus
 from planner.mapping import Node, column, entity, enum_type, input_type, to_one, value
 from schema.common import UserError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from schema.tenancy import Tenant
 
 enum_type(UpstreamFamily, "A family of upstream recharge systems (PID/Smart).")
-enum_type(DirectOrderStatus, "How far a recharge is at the upstream; UNKNOWN: it was told, and has not answered.")
 
 
 @entity(
@@ -37,7 +37,7 @@ class DirectOrder(Node):
     )
     service: ServiceKind = column("Airtime, data, voice or messages (話費/流量/語音/簡訊).")
     quantity: int
-    status: DirectOrderStatus = column("What the upstream says (API返回狀態).")
+    status: RequestStatus = column("What the upstream says (API返回狀態).")
     attempts: int = column("How often the upstream was told (調用次數).")
     last_response: str | None = column("What it said last (返回結果).")
     created_at: datetime

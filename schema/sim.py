@@ -105,6 +105,9 @@ class SimCard(Node):
         "What is left of the data package in use, as it is shown to customers; null where none is (S0-32).",
         needs=("tenant_id",),
     )
+    real_name_registered: bool | None = live(
+        "Whether the carrier knows who uses the card; asked of it now (S0-31).", needs=("iccid", "supplier_id")
+    )
     carrier_state: CarrierState | None = live(
         "Asked of the supplier now, through its interface (S0-41).", needs=("iccid", "supplier_id")
     )

@@ -106,6 +106,7 @@ async def create_data_package(work: Work, *, supplier_id: int, **values: Any) ->
     _check_package(values)
     values["code"] = validation.text(values["code"], "code", limit=64)
     values["name"] = validation.text(values["name"], "name")
+    values["carrier_plan"] = validation.optional(values["carrier_plan"], "carrierPlan")
     package = DataPackage(tenant_id=tenant.id, tenant_path=tenant.path, supplier_id=supplier.id, **values)
     work.session.add(package)
     async with told_apart(work.session, {PACKAGE_CONSTRAINTS: ("code", package.code)}):
@@ -122,6 +123,8 @@ async def update_data_package(work: Work, key: int, changes: dict[str, Any]) -> 
     _check_package({**now, **changes})
     if "name" in changes:
         changes["name"] = validation.text(changes["name"], "name")
+    if "carrier_plan" in changes:
+        changes["carrier_plan"] = validation.optional(changes["carrier_plan"], "carrierPlan")
     for name, value in changes.items():
         setattr(package, name, value)
     return package

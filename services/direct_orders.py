@@ -18,9 +18,10 @@ from authz.session import Database
 from gateways.http import GatewayError
 from gateways.upstream import Account, Recharge, RechargeOutcome, RechargeState, upstreams
 from models.catalog import Supplier
-from models.direct_orders import DirectOrder, DirectOrderStatus
+from models.direct_orders import DirectOrder
 from models.orders import Order, OrderStatus
 from models.pricing import BillingProduct
+from models.telling import OPEN, RequestStatus
 from services.catalog import api_key_binding
 from services.keys import Keys
 from services.refusal import Refusal, not_found
@@ -29,7 +30,7 @@ from services.transitions import StateMachine
 
 TRANSITIONS = StateMachine(
     "DIRECT_ORDER_STATUS",
-    ("RETRY", (DirectOrderStatus.FAILED,), DirectOrderStatus.PENDING),
+    ("RETRY", (RequestStatus.FAILED,), RequestStatus.PENDING),
 )
 BATCH = 5
 CLAIM = timedelta(minutes=2)
@@ -66,7 +67,7 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class _Due:
     key: int
-    status: DirectOrderStatus
+    status: RequestStatus
     attempts: int
     family: str
     account: Account
@@ -91,7 +92,7 @@ async def check_untouched(work: Unit, order: Order) -> None:
     """RECHARGED where an upstream has delivered something of an order, or may have: it cannot be given back."""
     delivered = await work.session.scalar(
         select(DirectOrder.id)
-        .where(DirectOrder.order_id == order.id, DirectOrder.status != DirectOrderStatus.FAILED)
+        .where(DirectOrder.order_id == order.id, DirectOrder.status != RequestStatus.FAILED)
         .limit(1)
     )
     if delivered is not None:
@@ -141,9 +142,7 @@ async def _claim(database: Database, keys: Keys, now: datetime) -> list[_Due]:
             .join(BillingProduct, BillingProduct.id == DirectOrder.billing_product_id)
             .join(Supplier, Supplier.id == BillingProduct.supplier_id)
             .where(
-                DirectOrder.status.in_(
-                    (DirectOrderStatus.PENDING, DirectOrderStatus.UNKNOWN, DirectOrderStatus.ACCEPTED)
-                ),
+                DirectOrder.status.in_(OPEN),
                 DirectOrder.next_attempt_at <= now,
             )
             .order_by(DirectOrder.next_attempt_at, DirectOrder.id)
@@ -158,12 +157,12 @@ async def _claim(database: Database, keys: Keys, now: datetime) -> list[_Due]:
             if account is None or (order.upstream_account is not None and order.upstream_account != account.number):
                 # another account at the upstream knows nothing of what this one was told
                 order.last_response = "ACCOUNT_CHANGED" if account is not None else "UPSTREAM_REFUSED"
-                if before is DirectOrderStatus.PENDING and order.upstream_account is None:
+                if before is RequestStatus.PENDING and order.upstream_account is None:
                     order.attempts += 1
-                    _finish(order, DirectOrderStatus.FAILED, now)
+                    _finish(order, RequestStatus.FAILED, now)
                 continue
-            if before is DirectOrderStatus.PENDING:
-                order.status, order.attempts, order.submitted_at = DirectOrderStatus.UNKNOWN, order.attempts + 1, now
+            if before is RequestStatus.PENDING:
+                order.status, order.attempts, order.submitted_at = RequestStatus.UNKNOWN, order.attempts + 1, now
                 order.upstream_account = account.number
             recharge = Recharge(order.request_no, order.service.name, order.article, order.target, order.quantity)
             found.append(
@@ -184,7 +183,7 @@ def _account(keys: Keys, supplier: Supplier) -> Account | None:
 async def _ask(due: _Due) -> RechargeOutcome | GatewayError:
     try:
         upstream = upstreams.of(due.family)
-        if due.status is DirectOrderStatus.PENDING:
+        if due.status is RequestStatus.PENDING:
             return await upstream.submit(due.account, due.recharge)
         return await upstream.find(due.account, due.recharge.request_no)
     except GatewayError as error:
@@ -205,22 +204,22 @@ async def _settle(database: Database, due: _Due, outcome: RechargeOutcome | Gate
         order.last_response = outcome.answer
         order.upstream_no = outcome.upstream_no or order.upstream_no
         if outcome.state is RechargeState.SUCCEEDED:
-            _finish(order, DirectOrderStatus.SUCCEEDED, now)
+            _finish(order, RequestStatus.SUCCEEDED, now)
         elif outcome.state is RechargeState.FAILED:
-            _finish(order, DirectOrderStatus.FAILED, now)
+            _finish(order, RequestStatus.FAILED, now)
         elif outcome.state is RechargeState.ACCEPTED:
-            order.status = DirectOrderStatus.ACCEPTED
+            order.status = RequestStatus.ACCEPTED
         elif _never_had(order, due, now):
             # it is told again, under the same number
-            order.status, order.next_attempt_at = DirectOrderStatus.PENDING, now
+            order.status, order.next_attempt_at = RequestStatus.PENDING, now
 
 
 def _never_had(order: DirectOrder, due: _Due, now: datetime) -> bool:
     """Whether an upstream that does not know a recharge never had it: it has not spoken of it before, and was told long
     enough ago."""
-    unknown = due.status is DirectOrderStatus.UNKNOWN and order.upstream_no is None
+    unknown = due.status is RequestStatus.UNKNOWN and order.upstream_no is None
     return unknown and due.submitted_at is not None and now - due.submitted_at >= SURE
 
 
-def _finish(order: DirectOrder, status: DirectOrderStatus, now: datetime) -> None:
+def _finish(order: DirectOrder, status: RequestStatus, now: datetime) -> None:
     order.status, order.finished_at = status, now

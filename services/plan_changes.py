@@ -19,6 +19,7 @@ from models.orders import PackageSubscription
 from models.plan_changes import PlanChangeStatus, SimPlanChange
 from models.sim import SimCard, SimStatus
 from models.tenancy import Tenant
+from services import carrier_requests
 from services.refusal import Refusal, not_found
 from services.retention import month_of
 from services.runtime import Work
@@ -138,6 +139,7 @@ async def apply_due(database: Database, now: datetime) -> int:
             failed = list(await session.scalars(FAIL, {"cards": cards, "now": now}))
             applied = list(await session.scalars(APPLY, {"cards": cards, "now": now}))
             await rebind(session, applied)
+            await carrier_requests.wish(session, applied, "CHANGE_PLAN")
             done += len(failed) + len(applied)
 
 

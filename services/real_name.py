@@ -87,7 +87,7 @@ async def submit(work: Work, card_id: int, *, name: str, id_number: str, front: 
         if card.status not in WAITING:
             raise Refusal("WRONG_STATUS", "card", count=1, status=card.status.name, action="ACTIVATE")
         interface = await work.session.scalar(select(Supplier.interface_name).where(Supplier.id == card.supplier_id))
-        if not carriers.speaks(interface or ""):
+        if not carriers.registers(interface or ""):
             raise Refusal("NOT_POSSIBLE_HERE", "card")
         pending = select(RealNameRecord.id).where(
             RealNameRecord.sim_card_id == card.id, RealNameRecord.status == RealNameStatus.PENDING

@@ -25,6 +25,7 @@ app = Celery(
     include=[
         "server.exporting",
         "tasks.bills",
+        "tasks.carrier_requests",
         "tasks.commission",
         "tasks.direct_orders",
         "tasks.identity",
@@ -66,6 +67,7 @@ app.conf.update(
         "pull usage": {"task": "tasks.usage.pull", "schedule": 3600.0},
         "make bills": {"task": "tasks.bills.run", "schedule": 3600.0},
         "tell upstreams": {"task": "tasks.direct_orders.submit", "schedule": 15.0},
+        "tell carriers": {"task": "tasks.carrier_requests.submit", "schedule": 5.0, "options": {"expires": 5}},
         "show carriers who uses cards": {"task": "tasks.sim.register", "schedule": 30.0},
         "reconcile payments": {"task": "tasks.payments.reconcile", "schedule": 1800.0},
         "hand cards over to their next package": {"task": "tasks.orders.hand_over", "schedule": 15.0},

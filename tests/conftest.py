@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ class Place:
     superuser_url: str
 
 
-def _placed(template: Template, worker_id: str, folder: Path) -> Iterator[Place]:
+@contextmanager
+def placed(template: Template, worker_id: str, folder: Path) -> Iterator[Place]:
+    """A new installation, whose database goes afterwards."""
     services = template.services
     name = f"test_{worker_id}_{next(_numbers)}"
     run_services.create_database(services, name, template.name)
@@ -82,23 +85,28 @@ def _placed(template: Template, worker_id: str, folder: Path) -> Iterator[Place]
         secret_key=SecretStr("the secret of the tests, long enough"),
         pool_size=3,
     )
-    yield Place(settings, services.owner_url(name), services.superuser_url(name))
-    run_services.drop_database(services, name)
+    try:
+        yield Place(settings, services.owner_url(name), services.superuser_url(name))
+    finally:
+        run_services.drop_database(services, name)
 
 
 @pytest.fixture
 def place(template: Template, worker_id: str, tmp_path: Path) -> Iterator[Place]:
-    yield from _placed(template, worker_id, tmp_path)
+    with placed(template, worker_id, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def shared_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    yield from _placed(template, worker_id, tmp_path_factory.mktemp("shared"))
+    with placed(template, worker_id, tmp_path_factory.mktemp("shared")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def furnished_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    yield from _placed(template, worker_id, tmp_path_factory.mktemp("furnished"))
+    with placed(template, worker_id, tmp_path_factory.mktemp("furnished")) as found:
+        yield found
 
 
 async def _let_the_test_do_it() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from typing import Protocol
+from datetime import date, timedelta, timezone
+from typing import Protocol, TypeVar
 
 from gateways.http import GatewayError
+
+CHINA = timezone(timedelta(hours=8))
+"""The time that carriers count by."""
 
 
 class CardStatus(enum.StrEnum):
@@ -35,6 +39,14 @@ class CardState:
 
     status: CardStatus
     online: bool
+
+
+@dataclass(frozen=True)
+class Used:
+    """How much data a card has used, in KB, since the beginning of a day of China's calendar."""
+
+    kb: int
+    since: date
 
 
 @dataclass(frozen=True)
@@ -66,21 +78,77 @@ class RealNameOutcome:
     reference: str | None = None
 
 
+class CardChange(enum.StrEnum):
+    """What a carrier may be asked to make of a card."""
+
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    CHANGE_PLAN = "CHANGE_PLAN"
+
+
+@dataclass(frozen=True)
+class ChangeRequest:
+    """A change of one card, under a number of ours; `plan` is the carrier's own name of the plan that it is to have."""
+
+    request_no: str
+    change: CardChange
+    plan: str | None = None
+
+
+REACHED = {CardChange.SUSPEND: CardStatus.SUSPENDED, CardChange.RESUME: CardStatus.ACTIVE}
+"""How a carrier sees a card that was suspended or resumed."""
+
+
 class Carrier(Protocol):
     """An adapter for one carrier's interface."""
+
+    registers: bool
+    """Whether the carrier lets others show it who uses a card."""
 
     async def states(self, api_key: str | None, iccids: Sequence[str]) -> list[CardState | GatewayError]:
         """One answer for each card, in order."""
         ...
 
-    async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[int | GatewayError]:
-        """What each card used on a day of China's calendar, in KB, in order."""
+    async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[Used | GatewayError]:
+        """What each card used until the end of a day, in order: since its beginning, or since that of the cycle that
+        the carrier counts by."""
+        ...
+
+    async def real_names(self, api_key: str | None, iccids: Sequence[str]) -> list[bool | GatewayError]:
+        """Whether the carrier knows who uses each card, in order."""
         ...
 
     async def register(self, api_key: str | None, iccid: str, real_name: RealName) -> RealNameOutcome:
         """Shows the carrier who uses a card; asked again with the same number, it tells what it has decided."""
         ...
 
+    async def change(self, api_key: str | None, iccid: str, request: ChangeRequest) -> str | None:
+        """Asks for a change, and never twice; the carrier's own number of it, where it gives one.
+
+        Raises GatewayError: CARRIER_UNAVAILABLE where there is no usable answer, so that nobody knows whether it was
+        taken; CARRIER_REFUSED where it was not; NOT_SUPPORTED where the carrier has no such interface.
+        """
+        ...
+
+    async def plan(self, api_key: str | None, iccid: str) -> str | None:
+        """The plan that a card has. Raises GatewayError as above."""
+        ...
+
     async def close(self) -> None:
         """Ends the connections of the running event loop."""
         ...
+
+
+Found = TypeVar("Found")
+
+
+async def each(iccids: Sequence[str], ask: Callable[[str], Awaitable[Found]]) -> list[Found | GatewayError]:
+    """What is asked of one card after the other, as far as the partner lets at once; errors stand in their places."""
+
+    async def one(iccid: str) -> Found | GatewayError:
+        try:
+            return await ask(iccid)
+        except GatewayError as error:
+            return error
+
+    return await asyncio.gather(*(one(iccid) for iccid in iccids))

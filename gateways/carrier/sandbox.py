@@ -3,9 +3,12 @@
 A card's last digit is its status (0, 3 and 5 stand for "00", "03" and "05" of cards opened on the platform PB). A card
 that may send data is online when the digit before it is even. A number that is not 19 or 20 digits is unknown.
 
+A card that was suspended or resumed through the interface is so from then on, whatever its digits say; its user is
+known when its last digit but two is even.
+
 `POST /_faults {"kind": ..., "times": n}` makes the next n calls fail in that way. `timeout`, `http_500` and `bad_json`
-befall any call, `expired_token` and `unknown_card` befall queries. Refusals other than 12021 have codes of the
-sandbox's own.
+befall any call, `expired_token` and `unknown_card` befall queries, `late` a change that is made and not answered.
+Refusals other than 12021 have codes of the sandbox's own.
 """
 
 from __future__ import annotations
@@ -26,10 +29,12 @@ STATUS_PATH = "/v5/ec/query/sim-status"
 SESSION_PATH = "/v5/ec/query/sim-session"
 REAL_NAME_PATH = "/v5/ec/operate/sim-real-name-reg"
 USAGE_PATH = "/v5/ec/query/sim-data-usage-daily/batch"
+CHANGE_PATH = "/v5/ec/change/sim-status"
+REAL_NAME_STATUS_PATH = "/v5/ec/query/sim-real-name-status"
 TOKEN_EXPIRED = "12021"  # noqa: S105
 
 PASSWORD = "sandbox"  # noqa: S105
-FAULTS = ("timeout", "http_500", "bad_json", "expired_token", "unknown_card")
+FAULTS = ("timeout", "http_500", "bad_json", "expired_token", "unknown_card", "late")
 PB_STATUSES = {"0": "00", "3": "03", "5": "05"}
 SENDING = frozenset({"2", "6", "00"})
 
@@ -46,6 +51,7 @@ class Sandbox:
         self.real_names: dict[str, str] = {}
         self.shown: list[dict[str, str]] = []
         self.used: dict[tuple[str, str], int | str] = {}
+        self.changed: dict[str, str] = {}
         self.app = Starlette(
             routes=[
                 Route(TOKEN_PATH, self._answer),
@@ -53,6 +59,8 @@ class Sandbox:
                 Route(SESSION_PATH, self._answer),
                 Route(USAGE_PATH, self._answer),
                 Route(REAL_NAME_PATH, self._answer, methods=["POST"]),
+                Route(REAL_NAME_STATUS_PATH, self._answer),
+                Route(CHANGE_PATH, self._answer, methods=["POST"]),
                 Route("/_faults", self._order_fault, methods=["POST"]),
             ]
         )
@@ -93,6 +101,19 @@ class Sandbox:
         reason = "证件信息不一致" if status == "2" else None
         return _success({"regStatus": status, "busiSeq": f"B{form['orderId']}", "reason": reason})
 
+    async def _change(self, request: Request) -> Response:
+        form = await request.form()
+        iccid, operation = str(form.get("iccid", "")), form.get("operType")
+        if not re.fullmatch(r"\d{19,20}", iccid) or operation not in ("0", "1"):
+            return _refusal("12005", "参数错误")
+        wanted = "4" if operation == "0" else "2"
+        if self.changed.get(iccid) == wanted:
+            return _refusal("12090", "卡状态不允许办理")
+        self.changed[iccid] = wanted
+        if self._due("late"):
+            return await _silence(request)
+        return _success({"orderNum": f"N{self.calls[CHANGE_PATH]:010d}"})
+
     def _tell_usage(self, request: Request) -> Response:
         """What cards used on a day, in KB; those that nobody has ordered otherwise have used nothing, and unknown ones
         are left out."""
@@ -128,9 +149,13 @@ class Sandbox:
             return await self._register(request)
         if request.url.path == USAGE_PATH:
             return self._tell_usage(request)
+        if request.url.path == CHANGE_PATH:
+            return await self._change(request)
         if self._due("unknown_card") or not re.fullmatch(r"\d{19,20}", iccid):
             return _refusal("12004", "卡号不存在")
-        status = PB_STATUSES.get(iccid[-1], iccid[-1])
+        if request.url.path == REAL_NAME_STATUS_PATH:
+            return _success({"realNameStatus": "1" if int(iccid[-3]) % 2 == 0 else "0"})
+        status = self.changed.get(iccid) or PB_STATUSES.get(iccid[-1], iccid[-1])
         if request.url.path == STATUS_PATH:
             return _success({"cardStatus": status, "lastChangeDate": "2024-01-01 00:00:00"})
         online = status in SENDING and int(iccid[-2]) % 2 == 0

@@ -160,7 +160,7 @@ TABLES = [
         CONSTRAINT fk_direct_order_billing_product_id FOREIGN KEY(billing_product_id) REFERENCES billing_product (id),
         CONSTRAINT ck_direct_order_upstreamfamily CHECK (family IN ('PID', 'SMART')),
         CONSTRAINT ck_direct_order_servicekind CHECK (service IN ('AIRTIME', 'DATA', 'VOICE', 'SMS')),
-        CONSTRAINT ck_direct_order_directorderstatus CHECK (status IN ('PENDING', 'UNKNOWN', 'ACCEPTED', 'SUCCEEDED', 'FAILED'))
+        CONSTRAINT ck_direct_order_requeststatus CHECK (status IN ('PENDING', 'UNKNOWN', 'ACCEPTED', 'SUCCEEDED', 'FAILED'))
     )
     """,
     """

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Text, case, cast, func, insert, literal, sele
 
 from models.base import table_of
 from models.sim import SimCard, SimStatus, SimStatusChange
+from services import carrier_requests
 from services.refusal import Refusal
 from services.runtime import Unit, Work
 from services.sim.selection import Selection, locked_cards
@@ -53,6 +54,9 @@ async def step(work: Unit, cards: Sequence[SimCard], action: str, reason: str | 
         update(SimCard).where(SimCard.id.in_(keys)).values(**values).execution_options(synchronize_session=False)
     )
     cards_changed(work, STATUS_CHANGED, cards, action=action, status=transition.target.name)
+    if action in carrier_requests.FOLLOWED:
+        async with work.as_the_system("carriers follow"):
+            await carrier_requests.wish(work.session, keys, action)
     return keys
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
 from authz.session import Database
-from gateways.carrier import CarrierQuery, carriers
+from gateways.carrier import CarrierQuery, Used, carriers
 from gateways.http import GatewayError
 from models.catalog import CatalogStatus, Supplier
 from models.sim import SimCard, SimStatus
@@ -183,9 +183,31 @@ async def _without(session: AsyncSession, supplier: int, day: date, after: int) 
     return {row.id: row.iccid for row in rows}
 
 
-async def record(database: Database, day: date, used: Mapping[int, int]) -> None:
-    """Writes down what cards used on a day, in KB; packages that are used up make room for the next, and where none
-    comes the card is stopped. A repeat changes nothing."""
+BOOKED = text("""
+SELECT t.card, sum(d.used_kb) FROM unnest(:cards, :since) AS t (card, since)
+JOIN daily_usage d ON d.sim_card_id = t.card AND d.at >= t.since AND d.at < :at GROUP BY t.card
+""").bindparams(
+    _CARDS,
+    bindparam("since", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("at", type_=DateTime(timezone=True)),
+)
+
+
+async def _of_the_day(session: AsyncSession, day: date, used: Mapping[int, Used]) -> dict[int, int]:
+    """What cards used on a day, in KB: of those that are counted by cycle, what is not booked on earlier days."""
+    found = {card: one.kb for card, one in used.items()}
+    by_cycle = [card for card, one in used.items() if one.since < day]
+    if by_cycle:
+        since = [_midnight(used[card].since) for card in by_cycle]
+        values = {"cards": by_cycle, "since": since, "at": _midnight(day)}
+        for card, booked in await session.execute(BOOKED, values):
+            found[card] = max(0, found[card] - int(booked))
+    return found
+
+
+async def record(database: Database, day: date, used: Mapping[int, Used]) -> None:
+    """Writes down what cards have used until the end of a day; packages that are used up make room for the next, and
+    where none comes the card is stopped. A repeat changes nothing."""
     principal = system("record usage")
     cards = sorted(used)
     async with database.transaction(principal) as session:
@@ -195,9 +217,10 @@ async def record(database: Database, day: date, used: Mapping[int, int]) -> None
             await session.scalars(select(SimCard).where(SimCard.id.in_(cards)).order_by(SimCard.id).with_for_update())
         )
         since = datetime.combine(day, time(), CHINA)
+        of_the_day = await _of_the_day(session, day, used)
         values = {
             "cards": cards,
-            "used": [used[card] for card in cards],
+            "used": [of_the_day[card] for card in cards],
             "at": _midnight(day),
             "day": day,
             "since": since,

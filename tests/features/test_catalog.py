@@ -458,14 +458,14 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 SOWN_LATER = (
-    "agreementVersions", "billingProducts", "commissionEntries", "commissionRates", "commissionSettlements",
-    "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders", "exchangeRates", "helpTopics",
-    "intervalStatistics", "ledgerTransfers", "loginApps", "membershipGrants", "monthlyBills", "monthlyStatistics",
-    "monthlyUsages", "networkDevices", "orders", "packageSubscriptions", "packetGateways", "paymentChannels",
-    "paymentDifferences", "paymentReconciliations", "paymentRefunds", "payments", "positions", "realNameRecords",
-    "renewals", "retentionPolicies", "roles", "sessionRecords", "settlementStatements", "simPlanChanges",
-    "storedFiles", "systemParameters", "tenantModules", "topUps", "usageRatios", "webhookDeliveries",
-    "webhookEndpoints", "withdrawals",
+    "agreementVersions", "billingProducts", "carrierRequests", "commissionEntries", "commissionRates",
+    "commissionSettlements", "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders",
+    "exchangeRates", "helpTopics", "intervalStatistics", "ledgerTransfers", "loginApps", "membershipGrants",
+    "monthlyBills", "monthlyStatistics", "monthlyUsages", "networkDevices", "orders", "packageSubscriptions",
+    "packetGateways", "paymentChannels", "paymentDifferences", "paymentReconciliations", "paymentRefunds",
+    "payments", "positions", "realNameRecords", "renewals", "retentionPolicies", "roles", "sessionRecords",
+    "settlementStatements", "simPlanChanges", "storedFiles", "systemParameters", "tenantModules", "topUps",
+    "usageRatios", "webhookDeliveries", "webhookEndpoints", "withdrawals",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {

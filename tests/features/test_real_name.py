@@ -81,7 +81,7 @@ async def ada(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
     async with delivering(world) as box, serving(sandbox.app) as url:
         monkeypatch.setenv("TRELLIS_CARRIER_ONELINK_URL", url)
         adapter = OneLink(url, Partner("CARRIER", "OneLink", timeout_seconds=0.5))
-        monkeypatch.setitem(carriers._onelinks, url, adapter)
+        monkeypatch.setitem(carriers._known, ("onelink", url), adapter)
         supplier = world.suppliers[Carrier.CMCC]
         update = "mutation($input: UpdateSupplierInput!) { updateSupplier(input: $input) { errors { code } } }"
         input = {"id": encode_id("sup", supplier.id), "interfaceName": "onelink", "apiKey": "app:sandbox"}

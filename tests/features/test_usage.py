@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateways.carrier import carriers
+from gateways.carrier import Used, carriers
 from gateways.carrier.onelink import OneLink
 from gateways.carrier.sandbox import USAGE_PATH, Sandbox
 from gateways.http import Partner
@@ -59,7 +59,7 @@ async def onelink(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async with serving(sandbox.app) as url:
         monkeypatch.setenv("TRELLIS_CARRIER_ONELINK_URL", url)
         adapter = OneLink(url, Partner("CARRIER", "OneLink", timeout_seconds=0.5))
-        monkeypatch.setitem(carriers._onelinks, url, adapter)
+        monkeypatch.setitem(carriers._known, ("onelink", url), adapter)
         supplier = world.suppliers[Carrier.CMCC]
         update = (
             """mutation($input: UpdateSupplierInput!) { updateSupplier(input: $input) { errors { code field } } }"""
@@ -82,7 +82,7 @@ async def used(world: World, caller: str, kb: int, day: date = DAY, number: int 
     """A card of the caller's that used so much on a day; its id."""
     runtime = world.client.application.runtime
     card = world.cards[caller][number]
-    await pulling.record(runtime.database, day, {card.id: kb})
+    await pulling.record(runtime.database, day, {card.id: Used(kb, since=day)})
     return encode_id("sim", card.id)
 
 

@@ -65,8 +65,7 @@ from server.authentication import SCHEME, sign
 from server.engine import Request, refusals_of
 from server.http import RateLimit
 from services.runtime import Origin
-from tests.conftest import Template, _place, _running
-from tests.support.services import drop_database
+from tests.conftest import Template, _running, placed
 from tests.support.world import ACTORS, PARTNER_SECRET, World, mark_the_rest, sow
 
 MARK = re.compile(r"«([a-z-]+)»")
@@ -312,8 +311,7 @@ def cursor_texts(answer: object) -> Iterator[str]:
 
 
 async def _marked(template: Template, worker_id: str, folder: Path) -> AsyncIterator[Marked]:
-    place = _place(template, worker_id, folder)
-    try:
+    with placed(template, worker_id, folder) as place:
         async for client in _running(place):
             world = await sow(client, place.superuser_url)
             await mark_the_rest(world)
@@ -322,8 +320,6 @@ async def _marked(template: Template, worker_id: str, folder: Path) -> AsyncIter
             found = Marked(world)
             found.know(await found.stored())
             yield found
-    finally:
-        drop_database(template.services, place.owner_url.rpartition("/")[2])
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import asyncpg
 import pytest
 
 from planner.pool import Connection, Pool
-from tests.conftest import Place, Template, _place, _running
-from tests.support.services import drop_database
+from tests.conftest import Place, Template, _running, placed
 from tests.support.world import World, sow
 
 MORE = """
@@ -57,9 +56,8 @@ UPDATE tenant SET created_at = timestamptz '2026-01-01 00:00+00' WHERE level = 2
 
 @pytest.fixture(scope="session")
 def rich_place(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    found = _place(template, worker_id, tmp_path_factory.mktemp("rich"))
-    yield found
-    drop_database(template.services, found.owner_url.rpartition("/")[2])
+    with placed(template, worker_id, tmp_path_factory.mktemp("rich")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

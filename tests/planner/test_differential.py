@@ -158,6 +158,7 @@ LIVE = {
     ("ScheduledJob", "arguments"): job_arguments,
     ("JobRun", "arguments"): job_arguments,
     ("SimCard", "carrier_state"): carrier_state,
+    ("SimCard", "real_name_registered"): lambda row: row["id"] % 2 == 0,
     ("ApiKey", "last_used_at"): last_used_at,
     ("OperationRecord", "arguments"): lambda row: f"what {row['id']} was given",
     ("OperationRecord", "changes"): recorded_changes,

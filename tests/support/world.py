@@ -29,10 +29,11 @@ from models.bills import (
     SettlementStatement,
     StatementStatus,
 )
+from models.carrier_requests import CarrierAction, CarrierRequest
 from models.catalog import Carrier, CatalogStatus, DataPackage, Outlet, OutletType, Supplier, SupplierType
 from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.dictionaries import DictionaryItem, DictionaryType
-from models.direct_orders import DirectOrder, DirectOrderStatus, UpstreamFamily
+from models.direct_orders import DirectOrder, UpstreamFamily
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
 from models.identity import (
     ApiKey,
@@ -140,6 +141,7 @@ from models.system import (
     TaskRefusal,
     TaskStatus,
 )
+from models.telling import RequestStatus
 from models.tenancy import (
     Agent,
     Enterprise,
@@ -900,6 +902,20 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
     session.add_all([line, settled, part])
     await session.flush()
     session.add(
+        CarrierRequest(
+            **owner,
+            sim_card_id=card.id,
+            action=CarrierAction.CHANGE_PLAN if paid else CarrierAction.SUSPEND,
+            plan=mark(name) if paid else None,
+            carrier_no=mark(name),
+            status=RequestStatus.SUCCEEDED if paid else RequestStatus.UNKNOWN,
+            request_no=mark(name),
+            last_response=mark(name),
+            next_attempt_at=FAR_AHEAD,
+            finished_at=at if paid else None,
+        )
+    )
+    session.add(
         DirectOrder(
             **owner,
             order_id=order.id,
@@ -912,7 +928,7 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
             target=mark(name),
             card_no=mark(name),
             quantity=tenant.id,
-            status=DirectOrderStatus.SUCCEEDED if paid else DirectOrderStatus.UNKNOWN,
+            status=RequestStatus.SUCCEEDED if paid else RequestStatus.UNKNOWN,
             request_no=mark(name),
             next_attempt_at=FAR_AHEAD,
             finished_at=at if paid else None,

@@ -1,0 +1,351 @@
+"""What is done to a card here is done at its carrier: told once, asked after, and never told twice for one wish."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateways.carrier import CardStatus, CarrierQuery, Used, carriers
+from gateways.carrier.cards import CHINA
+from gateways.carrier.connection_management import enciphered
+from gateways.carrier.connection_management_sandbox import Sandbox as ConnectionManagement
+from gateways.carrier.control_center import cycle_of
+from gateways.carrier.control_center_sandbox import Sandbox as ControlCenter
+from gateways.carrier.registry import INTERFACES
+from gateways.carrier.sandbox import CHANGE_PATH
+from gateways.carrier.sandbox import Sandbox as OneLink
+from gateways.http import Partner
+from models.catalog import Carrier
+from planner.ids import encode_id
+from services import carrier_requests, plan_changes
+from services.usage import pulling
+from tests.support.commerce import package_id
+from tests.support.serving import serving
+from tests.support.world import World
+
+UPDATE_SUPPLIER = """mutation($input: UpdateSupplierInput!) { updateSupplier(input: $input) {
+    errors { code field } } }"""
+CHANGE = """mutation($input: ChangeSimStatusInput!) { %s(input: $input) { errors { code field } } }"""
+LIST = """{ carrierRequests(orderBy: [{field: CREATED_AT}]) { nodes {
+    id action status attempts lastResponse simCard { id } } } }"""
+STAFF = "{ carrierRequests { nodes { requestNo carrierNo plan } } }"
+RETRY = """mutation($input: RetryCarrierRequestInput!) { retryCarrierRequest(input: $input) {
+    carrierRequest { status } errors { code field } } }"""
+REQUEST_PLAN_CHANGE = """mutation($input: RequestSimPlanChangeInput!) { requestSimPlanChange(input: $input) {
+    errors { code field } } }"""
+SANDBOXES: dict[str, Any] = {
+    "onelink": (OneLink, "app:sandbox"),
+    "control_center": (ControlCenter, "unicom:sandbox"),
+    "connection_management": (ConnectionManagement, "sandbox:sandbox:abcdefghi"),
+}
+ALL = pytest.mark.parametrize("carrier", list(SANDBOXES), indirect=True)
+LATE = {"onelink": "late", "control_center": "timeout", "connection_management": "timeout"}
+SECONDS, MINUTES = timedelta(seconds=40), timedelta(minutes=6)
+
+
+@dataclass
+class Behind:
+    """The cards of the world at one carrier, and its sandbox."""
+
+    world: World
+    interface: str
+    sandbox: Any
+
+    @property
+    def card(self) -> str:
+        return self.world.card_ids("north")[0]
+
+    @property
+    def iccid(self) -> str:
+        found: str = self.world.cards["north"][0].iccid
+        return found
+
+    async def fault(self, kind: str, times: int = 1) -> None:
+        held = self.sandbox._faults if isinstance(self.sandbox, OneLink) else self.sandbox.faults
+        held[kind] = times
+
+    def orders(self) -> int:
+        """How often the carrier was asked for a change."""
+        if isinstance(self.sandbox, OneLink):
+            return self.sandbox.calls[CHANGE_PATH]
+        return sum((self.sandbox.edits if isinstance(self.sandbox, ControlCenter) else self.sandbox.orders).values())
+
+    async def there(self) -> CardStatus:
+        """How the carrier sees the card."""
+        key = SANDBOXES[self.interface][1]
+        (state,) = await carriers.states(CarrierQuery(self.interface, key, [self.iccid]))
+        assert not isinstance(state, Exception), state
+        return state.status
+
+    async def change(self, action: str, caller: str = "operations") -> None:
+        input = {"cards": {"ids": [self.card]}, "reason": "a reason", "idempotencyKey": str(uuid.uuid4())}
+        payload = await self.world.data(caller, CHANGE % f"{action}SimCards", {"input": input})
+        assert payload[f"{action}SimCards"]["errors"] == []
+
+    async def work(self, later: timedelta = timedelta()) -> int:
+        runtime = self.world.client.application.runtime
+        return await carrier_requests.carry_out(runtime.database, runtime.keys, datetime.now(UTC) + later)
+
+    async def listed(self, caller: str = "north") -> list[tuple[str, str, int, str | None]]:
+        nodes = (await self.world.data(caller, LIST))["carrierRequests"]["nodes"]
+        return [(one["action"], one["status"], one["attempts"], one["lastResponse"]) for one in nodes]
+
+    async def only(self) -> str:
+        (node,) = (await self.world.data("north", LIST))["carrierRequests"]["nodes"]
+        found: str = node["id"]
+        return found
+
+
+@pytest.fixture
+async def carrier(
+    world: World, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Behind]:
+    interface = getattr(request, "param", "control_center")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    make, key = SANDBOXES[interface]
+    sandbox = make()
+    async with serving(sandbox.app) as url:
+        monkeypatch.setenv(f"TRELLIS_CARRIER_{interface.upper()}_URL", url)
+        adapter: Any = INTERFACES[interface](url)
+        adapter._partner = Partner("CARRIER", interface, timeout_seconds=0.5)
+        monkeypatch.setitem(carriers._known, (interface, url), adapter)
+        supplier = world.suppliers[Carrier.CMCC]
+        input = {"id": encode_id("sup", supplier.id), "interfaceName": interface, "apiKey": key}
+        assert (await world.data("operations", UPDATE_SUPPLIER, {"input": input}))["updateSupplier"]["errors"] == []
+        await world.sql(
+            "UPDATE sim_card SET supplier_id = $1, status = 'ACTIVE', activated_at = '2026-01-01'", supplier.id
+        )
+        found = Behind(world, interface, sandbox)
+        if isinstance(sandbox, OneLink):
+            sandbox.changed[found.iccid] = "2"
+        yield found
+        await adapter.close()
+
+
+@pytest.mark.feature("S0-24")
+@ALL
+async def test_a_card_is_suspended_and_resumed_at_its_carrier(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    assert await carrier.listed() == [("SUSPEND", "PENDING", 0, None)]
+    await carrier.work()
+    assert await carrier.listed() == [("SUSPEND", "ACCEPTED", 1, "ACCEPTED")]
+    await carrier.work(SECONDS)
+    assert await carrier.listed() == [("SUSPEND", "SUCCEEDED", 1, "DONE")]
+    assert (await carrier.there(), carrier.orders()) == (CardStatus.SUSPENDED, 1)
+    await carrier.change("resume")
+    await carrier.work()
+    await carrier.work(SECONDS)
+    assert (await carrier.listed())[1] == ("RESUME", "SUCCEEDED", 1, "DONE")
+    assert (await carrier.there(), carrier.orders()) == (CardStatus.ACTIVE, 2)
+    assert await carrier.work(timedelta(days=1)) == 0
+
+
+@ALL
+async def test_what_is_not_known_is_asked_for_and_not_told_again(carrier: Behind) -> None:
+    await carrier.fault(LATE[carrier.interface])
+    await carrier.change("suspend")
+    await carrier.work()
+    assert await carrier.listed() == [("SUSPEND", "UNKNOWN", 1, "CARRIER_UNAVAILABLE")]
+    await carrier.work(SECONDS)
+    assert await carrier.listed() == [("SUSPEND", "SUCCEEDED", 1, "DONE")]
+    assert carrier.orders() == 1
+
+
+@pytest.mark.parametrize("carrier", ["control_center", "connection_management"], indirect=True)
+async def test_what_a_carrier_never_had_is_told_again_after_minutes(carrier: Behind) -> None:
+    await carrier.fault("lost")
+    await carrier.change("suspend")
+    await carrier.work()
+    await carrier.work(SECONDS)
+    assert (await carrier.listed(), carrier.orders()) == ([("SUSPEND", "UNKNOWN", 1, "CARRIER_UNAVAILABLE")], 0)
+    await carrier.work(MINUTES)
+    await carrier.work(MINUTES + SECONDS)
+    assert (await carrier.listed(), carrier.orders()) == ([("SUSPEND", "SUCCEEDED", 2, "DONE")], 1)
+
+
+@pytest.mark.feature("S0-24")
+async def test_what_a_carrier_does_not_do_is_given_up_and_retried_by_staff(carrier: Behind) -> None:
+    await carrier.fault("ignored", times=5)
+    await carrier.change("suspend")
+    for step in range(1, 30):
+        await carrier.work(step * MINUTES)
+    assert await carrier.listed() == [("SUSPEND", "FAILED", 5, "NOT_DONE")]
+    assert carrier.orders() == 5
+    retry = {"input": {"id": await carrier.only(), "idempotencyKey": str(uuid.uuid4())}}
+    for caller in ("north", "sales", "finance"):
+        assert await carrier.world.codes(caller, RETRY, retry) == ["FORBIDDEN"], caller
+    found = (await carrier.world.data("operations", RETRY, retry))["retryCarrierRequest"]
+    assert found == {"carrierRequest": {"status": "PENDING"}, "errors": []}
+    again = {"input": {**retry["input"], "idempotencyKey": str(uuid.uuid4())}}
+    found = (await carrier.world.data("operations", RETRY, again))["retryCarrierRequest"]
+    assert found == {"carrierRequest": None, "errors": [{"code": "CARRIER_REQUEST_STATUS", "field": "id"}]}
+    await carrier.work()
+    await carrier.work(SECONDS)
+    assert await carrier.listed() == [("SUSPEND", "SUCCEEDED", 6, "DONE")]
+
+
+@ALL
+async def test_a_later_wish_takes_the_place_of_an_earlier_one(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    await carrier.change("resume")
+    assert [one[:2] for one in await carrier.listed()] == [("SUSPEND", "FAILED"), ("RESUME", "PENDING")]
+    await carrier.work()
+    await carrier.work(SECONDS)
+    first, second = await carrier.listed()
+    assert (first[3], second[1]) == ("SUPERSEDED", "SUCCEEDED")
+    assert await carrier.there() is CardStatus.ACTIVE
+    superseded = (await carrier.world.data("north", LIST))["carrierRequests"]["nodes"][0]["id"]
+    retry = {"input": {"id": superseded, "idempotencyKey": str(uuid.uuid4())}}
+    found = (await carrier.world.data("operations", RETRY, retry))["retryCarrierRequest"]
+    assert found["errors"] == [{"code": "NEWER_REQUEST", "field": "id"}]
+
+
+async def test_what_a_carrier_refuses_has_failed(carrier: Behind) -> None:
+    carrier.sandbox.card(carrier.iccid)["status"] = "RETIRED"
+    await carrier.world.sql("UPDATE sim_card SET status = 'SUSPENDED'")
+    await carrier.change("resume")
+    await carrier.work()
+    assert await carrier.listed() == [("RESUME", "FAILED", 1, "CARRIER_REFUSED")]
+
+
+async def test_a_card_that_is_as_it_should_be_counts_as_done(carrier: Behind) -> None:
+    carrier.sandbox.card(carrier.iccid)["status"] = "DEACTIVATED"
+    await carrier.fault("ignored")
+    await carrier.change("suspend")
+    await carrier.work()
+    await carrier.work(SECONDS)
+    assert await carrier.listed() == [("SUSPEND", "SUCCEEDED", 1, "DONE")]
+
+
+async def test_two_workers_tell_a_carrier_once(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    await asyncio.gather(*(carrier.work() for _ in range(4)))
+    assert carrier.orders() == 1
+
+
+async def test_a_worker_that_died_after_it_told_asks(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    runtime = carrier.world.client.application.runtime
+    (due,) = await carrier_requests._claim(runtime.database, runtime.keys, datetime.now(UTC))
+    await carrier_requests._ask(due)
+    assert await carrier.listed() == [("SUSPEND", "UNKNOWN", 1, None)]
+    await carrier.work(timedelta(minutes=3))
+    assert (await carrier.listed(), carrier.orders()) == ([("SUSPEND", "SUCCEEDED", 1, "DONE")], 1)
+
+
+async def test_suppliers_that_nobody_speaks_to_are_left_alone(carrier: Behind) -> None:
+    await carrier.world.sql("UPDATE supplier SET interface_name = 'by telephone'")
+    await carrier.change("suspend")
+    assert await carrier.listed() == []
+
+
+@pytest.mark.feature("S0-24")
+async def test_who_sees_requests_to_carriers(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    await carrier.work()
+    assert len(await carrier.listed("admin")) == len(await carrier.listed("north")) == 1
+    assert await carrier.listed("south") == await carrier.listed("acme") == []
+    assert (await carrier.world.data("operations", STAFF))["carrierRequests"]["nodes"][0]["requestNo"]
+    for field in ("requestNo", "carrierNo", "plan"):
+        query = f"{{ carrierRequests {{ nodes {{ {field} }} }} }}"
+        assert await carrier.world.codes("north", query) == ["FORBIDDEN"], field
+
+
+@pytest.mark.feature("S0-16")
+@pytest.mark.parametrize("carrier", ["control_center", "onelink"], indirect=True)
+async def test_a_change_of_plan_is_told_to_the_carrier(carrier: Behind) -> None:
+    world = carrier.world
+    await world.sql("UPDATE data_package SET carrier_plan = 'MON-30M' WHERE code = 'CM-M-30M'")
+    input = {
+        "cards": {"ids": [carrier.card]},
+        "package": package_id(world, "CM-M-30M"),
+        "idempotencyKey": str(uuid.uuid4()),
+    }
+    payload = await world.data("operations", REQUEST_PLAN_CHANGE, {"input": input})
+    assert payload["requestSimPlanChange"]["errors"] == []
+    assert await carrier.listed() == []
+    await plan_changes.apply_due(world.client.application.runtime.database, datetime.now(UTC) + timedelta(days=40))
+    await carrier.work()
+    await carrier.work(SECONDS)
+    if carrier.interface == "onelink":
+        assert await carrier.listed() == [("CHANGE_PLAN", "FAILED", 1, "NOT_SUPPORTED")]
+        return
+    assert await carrier.listed() == [("CHANGE_PLAN", "SUCCEEDED", 1, "DONE")]
+    assert carrier.sandbox.devices[carrier.iccid]["ratePlan"] == "MON-30M"
+
+
+@pytest.mark.feature("S0-31")
+@ALL
+async def test_whether_the_carrier_knows_who_uses_a_card(carrier: Behind) -> None:
+    query = "query($id: ID!) { simCard(id: $id) { realNameRegistered } }"
+    answer = await carrier.world.run("north", query, {"id": carrier.card})
+    if carrier.interface == "control_center":
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["NOT_SUPPORTED"]
+        return
+    assert answer["data"]["simCard"]["realNameRegistered"] is (
+        carrier.interface == "onelink" and int(carrier.iccid[-3]) % 2 == 0
+    )
+    if carrier.interface == "connection_management":
+        carrier.sandbox.card(carrier.iccid[:19])["registered"] = True
+        answer = await carrier.world.run("north", query, {"id": carrier.card})
+        assert answer["data"]["simCard"]["realNameRegistered"] is True
+
+
+@pytest.mark.feature("S0-51")
+async def test_usage_counted_by_cycle_is_booked_by_day(carrier: Behind) -> None:
+    """Each day has what the cycle counts and earlier days of it do not."""
+    runtime = carrier.world.client.application.runtime
+    yesterday = datetime.now(CHINA).date() - timedelta(days=1)
+    begins = cycle_of(yesterday)
+    booked = 0
+    if begins < yesterday:
+        await pulling.record(runtime.database, begins, {carrier.world.cards["north"][0].id: Used(300, since=begins)})
+        booked = 300
+    carrier.sandbox.used[carrier.iccid, str(begins)] = 1000 * 1024
+    await pulling.pull(runtime.database, runtime.keys, yesterday)
+    rows = await carrier.world.sql(
+        "SELECT used_kb FROM daily_usage WHERE sim_card_id = $1 AND day = $2",
+        carrier.world.cards["north"][0].id,
+        yesterday,
+    )
+    assert [row["used_kb"] for row in rows] == [1000 - booked]
+    before = await pulling.pull(runtime.database, runtime.keys, yesterday - timedelta(days=1))
+    assert before.told == 0
+
+
+@pytest.mark.feature("S0-51")
+@pytest.mark.parametrize("carrier", ["connection_management"], indirect=True)
+async def test_usage_counted_in_megabytes(carrier: Behind) -> None:
+    runtime = carrier.world.client.application.runtime
+    carrier.sandbox.used[carrier.iccid[:19], "20260314"] = "1.50"
+    await carrier.fault("bad_xml")
+    first = await pulling.pull(runtime.database, runtime.keys, date(2026, 3, 14))
+    second = await pulling.pull(runtime.database, runtime.keys, date(2026, 3, 14))
+    assert (first.missing, second.missing) == (1, 0)
+    (row,) = await carrier.world.sql("SELECT sim_card_id, used_kb FROM daily_usage WHERE used_kb > 0")
+    assert (row["sim_card_id"], row["used_kb"]) == (carrier.world.cards["north"][0].id, 1536)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("test", "41894168BD86A2CC"),
+        ("a", "B349CAC28BE680E9"),
+        ("密码1", "EF27572624387ED6"),
+        (
+            "14914000000,queryPakage,test,test",
+            (
+                "45E8B9924DE397A8F7E5764767810CF774CC7E1685BA702C9C4C367EFDAE5D932B37C0C8F0F8EB0CAD6372289F407CA9"
+                "41894168BD86A2CC32E5804EA05BAA5099649468B9418E52"
+            ),
+        ),
+    ],
+)
+def test_texts_are_enciphered_as_china_telecom_does(text: str, expected: str) -> None:
+    assert enciphered(text, "abcdefghi") == expected
