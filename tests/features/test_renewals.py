@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateways import wechat as gateway
+from gateways.carrier import Used
 from gateways.http import Partner
 from gateways.payment.sandbox import is_signed
 from planner.ids import encode_id
@@ -190,7 +191,8 @@ async def test_an_end_user_sees_what_is_left_and_what_it_used(ada: Subscriber) -
     await ada.shop.wechat.pay(made["payment"]["paymentNo"])
     today = datetime.now(pulling.CHINA).date()
     database = world.client.application.runtime.database
-    await pulling.record(database, today, {world.cards["coast"][0].id: 2048, world.cards["coast"][1].id: 7})
+    mine, other = (card.id for card in world.cards["coast"][:2])
+    await pulling.record(database, today, {mine: Used(2048, since=today), other: Used(7, since=today)})
     (left,) = (await ada.call("MyDataBalances"))["nodes"]
     assert left["dataBalance"]["totalMb"] == 1024
     assert (left["dataBalance"]["usedKb"], left["dataBalance"]["remainingKb"]) == ("2048", str(1024 * 1024 - 2048))

@@ -39,7 +39,7 @@ BY_SERVICES = {
         "effectiveParameters", "effectiveUsageRatio",
         "estimatedProfit", "exportMyData", "helpTopic", "invokeTargets", "notificationKinds", "rolePermissions",
     },
-    "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules"},
+    "Viewer": {"heldRoles", "impersonatedBy", "menus", "modules", "productPresentationUrl"},
 }  # fmt: skip
 """What services answer and not the planner; their own tests prove it."""
 
