@@ -131,6 +131,8 @@ def trellis_programs(settings: Settings) -> list[Program]:
     }
     # Who owns the tables is above row-level security: no program gets to be the owner.
     environment.pop("TRELLIS_DATABASE_OWNER_URL", None)
+    # A program loads hundreds of modules: compiled once, whatever the shell is used to.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     address = ["--host", settings.api_host, "--port", str(settings.api_port)]
     loop = ["--loop", "uvloop", "--http", "httptools", "--timeout-graceful-shutdown", "5"]
     uvicorn = [sys.executable, "-m", "uvicorn", "server.asgi:create_app", "--factory", "--no-access-log"]
