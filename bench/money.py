@@ -61,8 +61,8 @@ FROM generate_series(1, $1::int)
 """
 ENTRIES = """
 INSERT INTO commission_entry (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent,
-                              percent_below, amount, created_at)
-SELECT a.id, a.path, l.order_id, l.id, 'PENDING', 20, 'CNY', 30, 20, 2, '2026-03-05'
+                              percent_below, revenue, cost, amount, created_at)
+SELECT a.id, a.path, l.order_id, l.id, 'PENDING', 20, 'CNY', 30, 20, 16, 14, 2, '2026-03-05'
 FROM (SELECT id, order_id, row_number() OVER (ORDER BY id) AS n FROM order_line) l
 JOIN (SELECT id, path, row_number() OVER (ORDER BY id) AS n FROM tenant WHERE kind = 'AGENT') a
   ON (l.n - 1) % 200 = (a.n - 1) / 3
@@ -100,8 +100,8 @@ WITH o AS (
   WHERE c.tenant_id = o.tenant_id AND t.kind = 'AGENT'
 ), e AS (
   INSERT INTO commission_entry (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent,
-                                percent_below, amount)
-  SELECT a.id, a.path, l.order_id, l.id, 'PENDING', 20, 'CNY', 30, 20, 2 FROM a, l
+                                percent_below, revenue, cost, amount)
+  SELECT a.id, a.path, l.order_id, l.id, 'PENDING', 20, 'CNY', 30, 20, 16, 14, 2 FROM a, l
 ), t AS (
   INSERT INTO ledger_transfer (tenant_id, tenant_path, kind, idempotency_key)
   SELECT tenant_id, tenant_path, 'ORDER', 'by hand:' || id FROM o

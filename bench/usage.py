@@ -62,8 +62,8 @@ WITH f AS (
   INSERT INTO stored_file (tenant_id, tenant_path, sha256, name, content_type, size, md5)
   VALUES (1, '.0001.', $1, 'sessions.csv', 'text/csv', $2, $3) RETURNING id
 )
-INSERT INTO task (tenant_id, tenant_path, kind, parameters, status, source_file_id)
-SELECT 1, '.0001.', 'SESSION_IMPORT', '{}', 'QUEUED', id FROM f RETURNING id
+INSERT INTO task (tenant_id, tenant_path, kind, parameters, status, done, failed, source_file_id)
+SELECT 1, '.0001.', 'SESSION_IMPORT', '{}', 'QUEUED', 0, 0, id FROM f RETURNING id
 """
 
 

@@ -83,6 +83,14 @@ class Supplier(Timestamped, TenantOwned, Base):
     remark: Mapped[str | None]
 
 
+class CommissionBasis(enum.Enum):
+    """What agents earn by a package: a share of its sale price (S0-46), or what their customers pay above their own
+    price (S2-18)."""
+
+    SALE_PRICE = "SALE_PRICE"
+    MARGIN = "MARGIN"
+
+
 class DataPackage(Timestamped, Published, Base):
     """A data plan sold for cards of one carrier, by period (S0-42)."""
 
@@ -125,6 +133,9 @@ class DataPackage(Timestamped, Published, Base):
     """An amount in the package's currency, or percent of the cost."""
     valid_from: Mapped[datetime | None]
     valid_until: Mapped[datetime | None]
+    commission_basis: Mapped[CommissionBasis] = mapped_column(
+        stored_enum(CommissionBasis), default=CommissionBasis.SALE_PRICE, server_default=CommissionBasis.SALE_PRICE.name
+    )
     channel_price: Mapped[Decimal]
     sale_price: Mapped[Decimal]
     currency: Mapped[str] = mapped_column(default="CNY")

@@ -1,4 +1,5 @@
-"""What agents earn: the share of the sale price that each is given by the one above it, and what it brought."""
+"""What agents earn: the share of the sale price, or the price, that each is given by the one above it, and what it
+brought."""
 
 from __future__ import annotations
 
@@ -34,6 +35,24 @@ class CommissionRate(Timestamped, TenantOwned, Base):
     creator: Mapped[Tenant] = relationship(lazy="raise", foreign_keys=[creator_id])
 
 
+class CustomerPrice(Timestamped, TenantOwned, Base):
+    """What a customer pays for a data package whose agents earn their margin, as agreed with the one above it."""
+
+    __tablename__ = "customer_price"
+    __constraints__ = (
+        UniqueConstraint("tenant_id", "data_package_id"),
+        CheckConstraint("price >= 0", name="price_not_negative"),
+    )
+
+    data_package_id: Mapped[int] = mapped_column(ForeignKey("data_package.id"), index=True)
+    price: Mapped[Decimal]
+    creator_id: Mapped[int] = mapped_column(ForeignKey("tenant.id"))
+
+    tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True, foreign_keys="CustomerPrice.tenant_id")
+    data_package: Mapped[DataPackage] = relationship(lazy="raise")
+    creator: Mapped[Tenant] = relationship(lazy="raise", foreign_keys=[creator_id])
+
+
 class CommissionEntryStatus(enum.Enum):
     PENDING = "PENDING"
     CREDITED = "CREDITED"
@@ -41,20 +60,30 @@ class CommissionEntryStatus(enum.Enum):
 
 
 class CommissionEntry(AppendOnly, TenantOwned, Base):
-    """What an agent earned by one line of a paid order, once: its own share of the price less the share of the agent
-    below it (S0-48)."""
+    """What an agent earned by one line of a paid order, once: what the level below it pays, less what it costs the
+    agent itself (S0-48, S2-18). The cost is the price less the agent's share, or the agent's own price."""
 
     __tablename__ = "commission_entry"
     __changeable__ = ("status", "settlement_id", "reversed_at")
     __constraints__ = (
         UniqueConstraint("order_line_id", "tenant_id"),
         CheckConstraint("amount > 0", name="amount_positive"),
-        CheckConstraint("percent > percent_below AND percent_below >= 0 AND percent <= 100", name="differential"),
+        CheckConstraint("amount = revenue - cost", name="adds_up"),
+        CheckConstraint(
+            "num_nulls(percent, percent_below) IN (0, 2) "
+            "AND (percent > percent_below AND percent_below >= 0 AND percent <= 100) IS NOT FALSE",
+            name="differential",
+        ),
         CheckConstraint("(status = 'REVERSED') = (reversed_at IS NOT NULL)", name="reversed_when_reversed"),
         CheckConstraint("status <> 'CREDITED' OR settlement_id IS NOT NULL", name="credited_by_settlement"),
         Index("ix_commission_entry_order_id", "order_id"),
         Index("ix_commission_entry_tenant_id_created_at", "tenant_id", "created_at"),
         Index("ix_commission_entry_reversed", "tenant_id", "currency", postgresql_where=text("status = 'REVERSED'")),
+        Index(
+            "ix_commission_entry_margin_pending",
+            "order_id",
+            postgresql_where=text("status = 'PENDING' AND percent IS NULL"),
+        ),
         Index(
             "ix_commission_entry_pending",
             "created_at",
@@ -70,8 +99,11 @@ class CommissionEntry(AppendOnly, TenantOwned, Base):
     )
     price: Mapped[Decimal]
     currency: Mapped[str]
-    percent: Mapped[Decimal]
-    percent_below: Mapped[Decimal]
+    percent: Mapped[Decimal | None]
+    """Of a share of the price; a margin has none."""
+    percent_below: Mapped[Decimal | None]
+    revenue: Mapped[Decimal]
+    cost: Mapped[Decimal]
     amount: Mapped[Decimal]
     settlement_id: Mapped[int | None] = mapped_column(ForeignKey("commission_settlement.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -84,18 +116,29 @@ class CommissionEntry(AppendOnly, TenantOwned, Base):
 
 
 class CommissionSettlement(AppendOnly, TenantOwned, Base):
-    """What an agent earned in a month of its calendar, and may draw on from now on (S0-49)."""
+    """What an agent earned in a month of its calendar, or as its margin by one order, and may draw on from now on
+    (S0-49, S2-18)."""
 
     __tablename__ = "commission_settlement"
     __changeable__ = ("entry_count", "earned", "deducted", "amount", "transfer_id")
     __constraints__ = (
-        UniqueConstraint("tenant_id", "month", "currency"),
+        Index(
+            "uq_commission_settlement_month",
+            "tenant_id",
+            "month",
+            "currency",
+            unique=True,
+            postgresql_where=text("order_id IS NULL"),
+        ),
+        UniqueConstraint("tenant_id", "order_id"),
         CheckConstraint("extract(day FROM month) = 1", name="month_begins"),
         CheckConstraint("deducted BETWEEN 0 AND earned AND amount = earned - deducted", name="adds_up"),
     )
 
     month: Mapped[date]
     """Its first day."""
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("sales_order.id"), index=True)
+    """By which it was earned, where that is a margin, which is not kept for the end of the month."""
     currency: Mapped[str]
     entry_count: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     earned: Mapped[Decimal] = mapped_column(server_default=text("0"))
@@ -106,4 +149,5 @@ class CommissionSettlement(AppendOnly, TenantOwned, Base):
     transfer_id: Mapped[int | None] = mapped_column(ForeignKey("ledger_transfer.id"), unique=True)
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
+    order: Mapped[Order | None] = relationship(lazy="raise")
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")

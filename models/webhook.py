@@ -23,6 +23,7 @@ class WebhookStatus(enum.Enum):
 class WebhookEvent(enum.Enum):
     SIM_ALLOCATED = "sim.allocated"
     SIM_STATUS_CHANGED = "sim.status_changed"
+    ORDER_STATUS_CHANGED = "order.status_changed"
     TASK_FINISHED = "task.finished"
     API_KEY_EXPIRING = "api_key.expiring"
     WEBHOOK_DISABLED = "webhook.disabled"

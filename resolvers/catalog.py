@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
 import strawberry
 from sqlalchemy import Select, select
 
 import models.catalog as stored
 from models.catalog import CatalogStatus
 from planner.mapping import Connection, refer
-from planner.registry import mutation, query
+from planner.registry import loads, mutation, query
 from resolvers.context import Context, given, key_of
 from schema.catalog import (
     DataPackage,
@@ -24,7 +28,7 @@ from schema.catalog import (
     UpdateOutletInput,
     UpdateSupplierInput,
 )
-from services import catalog
+from services import catalog, customer_prices
 
 
 @query(Connection[Supplier])
@@ -49,6 +53,11 @@ def data_packages() -> Select[stored.DataPackage]:
 def data_package() -> Select[stored.DataPackage]:
     """One data package (S0-07)."""
     return select(stored.DataPackage)
+
+
+@loads(DataPackage, "own_price")
+async def own_prices(ctx: Context, rows: Sequence[Any]) -> list[Decimal | None]:
+    return await customer_prices.own_prices(ctx.runtime.database, ctx.principal, rows)
 
 
 @query(Connection[Outlet])

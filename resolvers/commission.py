@@ -1,4 +1,4 @@
-"""Agents' commission: the rates that they are given, and what they earned."""
+"""Agents' commission: the rates and prices that they are given, and what they earned."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from schema.commission import (
     CommissionRate,
     CommissionRatePayload,
     CommissionSettlement,
+    CustomerPrice,
+    CustomerPricePayload,
     SetCommissionRateInput,
+    SetCustomerPriceInput,
 )
 from services import commission
+from services.customer_prices import set_price
 
 
 @query(Connection[CommissionRate])
@@ -28,6 +32,19 @@ def commission_rates() -> Select[stored.CommissionRate]:
 def commission_rate() -> Select[stored.CommissionRate]:
     """One agent's share of one data package (S0-46)."""
     return select(stored.CommissionRate)
+
+
+@query(Connection[CustomerPrice])
+def customer_prices() -> Select[stored.CustomerPrice]:
+    """What the caller's company and those below it have agreed to pay for packages by which agents earn their margin
+    (S2-18)."""
+    return select(stored.CustomerPrice)
+
+
+@query(CustomerPrice, by=("id",))
+def customer_price() -> Select[stored.CustomerPrice]:
+    """What one customer has agreed to pay for one data package (S2-18)."""
+    return select(stored.CustomerPrice)
 
 
 @query(Connection[CommissionEntry])
@@ -50,3 +67,13 @@ async def set_commission_rate(ctx: Context, input: SetCommissionRateInput) -> Co
         ctx.now, key_of(input.agent, "ten", "agent"), key_of(input.package, "pkg", "package"), input.percent
     )
     return CommissionRatePayload(commission_rate=refer(key), lowered=lowered, errors=[])
+
+
+@mutation(idempotent=True)
+async def set_customer_price(ctx: Context, input: SetCustomerPriceInput) -> CustomerPricePayload:
+    """Agrees with a customer directly below what it pays for a data package, from one's own price up to the sale price;
+    the difference is what one earns by its orders (S2-18)."""
+    key = await set_price(
+        ctx.now, key_of(input.customer, "ten", "customer"), key_of(input.package, "pkg", "package"), input.price
+    )
+    return CustomerPricePayload(customer_price=refer(key), errors=[])

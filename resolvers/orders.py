@@ -58,8 +58,8 @@ def package_subscriptions() -> Select[stored.PackageSubscription]:
 
 @query(AgentSales)
 async def agent_sales(ctx: Context, first_day: date, last_day: date, agent: strawberry.ID | None = None) -> AgentSales:
-    """What an agent and all below it sold, both days included, by the days of its time zone; the caller's own where
-    none is named (S0-25)."""
+    """What an agent and all below it sold, both days included, by the days of its time zone; where none is named, the
+    caller's own company: for the platform, what everybody sold, and all commission (S0-25)."""
     try:
         found = await sales.of_agent(
             ctx.runtime,

@@ -13,6 +13,7 @@ import models.pricing
 from models.catalog import (
     Carrier,
     CatalogStatus,
+    CommissionBasis,
     MarkupSign,
     MarkupType,
     OutletType,
@@ -21,7 +22,19 @@ from models.catalog import (
     Pricing,
     SupplierType,
 )
-from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, to_many, to_one, value
+from planner.mapping import (
+    Connection,
+    Node,
+    column,
+    computed,
+    entity,
+    enum_type,
+    input_type,
+    live,
+    to_many,
+    to_one,
+    value,
+)
 from schema.common import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +45,11 @@ enum_type(CatalogStatus, "Whether it can be chosen for something new.")
 enum_type(PackagePeriod, "How long a data package lasts.")
 enum_type(PlanKind, "What a package holds; only the use of data is metered (S2-05).")
 enum_type(Pricing, "Whether a package's price is given, or worked out of what it is composed of.")
+enum_type(
+    CommissionBasis,
+    "What agents earn by a package: a share of its sale price (S0-46), or the difference between what their customers "
+    "pay and their own price (S2-18).",
+)
 enum_type(MarkupType, "Whether a markup is an amount or percent of the cost (S2-11).")
 enum_type(MarkupSign, "Whether a markup is put on the cost or taken off it (S2-11).")
 enum_type(SupplierType, "What sort of upstream a supplier is.")
@@ -82,7 +100,13 @@ class DataPackage(Node):
     valid_until: datetime | None = column("Until when it can be ordered; null: until it is taken off sale.")
     channel_price: Decimal | None = column("What an agent pays for one period, in ``currency``.")
     sale_price: Decimal = column("What the end customer pays for one period, in ``currency``.")
+    own_price: Decimal | None = live(
+        "What the caller's own company pays for one period, in ``currency``; null for the platform, which buys nothing "
+        "of itself.",
+        needs=("sale_price", "commission_basis"),
+    )
     currency: str = column("An ISO 4217 code (S2-09).")
+    commission_basis: CommissionBasis
     status: CatalogStatus
     created_at: datetime
     supplier: Supplier | None = to_one("Where it is bought.")
@@ -157,6 +181,7 @@ class DataPackageInput:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     carrier_plan: str | None = None
+    commission_basis: CommissionBasis = CommissionBasis.SALE_PRICE
 
 
 @input_type
@@ -173,6 +198,7 @@ class UpdateDataPackageInput:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     carrier_plan: str | None = None
+    commission_basis: CommissionBasis | None = None
     status: CatalogStatus | None = None
 
 

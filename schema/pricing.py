@@ -161,7 +161,9 @@ class CurrencyProfit:
 
     currency: str
     orders: int
-    revenue: Decimal = strawberry.field(description="What the buyer, or the level below, pays after its own share.")
+    revenue: Decimal = strawberry.field(
+        description="What the buyer, or the level below, pays: after its own share, or its own price."
+    )
     cost: Decimal = strawberry.field(description="What they cost the caller itself; nobody's above.")
     profit: Decimal
 

@@ -61,8 +61,8 @@ from services.runtime import Origin, Runtime
 POLICIES = Path(__file__).resolve().parent.parent / "authz" / "policies"
 GRANTABLE = {
     "PLATFORM": frozenset({"platform_admin", "platform_finance", "platform_operations", "platform_sales"}),
-    "ENTERPRISE": frozenset({"enterprise_admin", "partner"}),
-    "AGENT": frozenset({"agent_admin", "partner"}),
+    "ENTERPRISE": frozenset({"enterprise_admin", "partner", "partner_buyer"}),
+    "AGENT": frozenset({"agent_admin", "partner", "partner_buyer"}),
 }
 """Which built-in roles the staff and keys of a kind of tenant may be given."""
 DOWNLOAD = {

@@ -1,12 +1,12 @@
 """Agents' commission: each gives the agents directly below it a share of each data package's sale price, no greater
-than its own (S0-22, S0-46).
+than its own (S0-22, S0-46); or earns the margin between its customers' prices and its own (see `customer_prices`).
 
 The rule holds at every moment. Who gives a rate holds its own while it does, so that it cannot be lowered meanwhile;
 and a rate that is lowered, or that comes under another agent, takes down with it what stands higher below it. Rows are
 locked from the top of the tree downwards, so that no two changes wait for each other.
 
-A paid order is shared out once: each agent from the buyer upwards keeps its own share less that of the agent below it.
-What a refund takes back may leave an agent owing; it is set off against what it earns next.
+A paid order is shared out once: each agent from the buyer upwards keeps what the level below pays, less what it pays
+itself. What a refund takes back may leave an agent owing; it is set off against what it earns next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_change
 
 from models.base import table_of
-from models.catalog import DataPackage
+from models.catalog import CommissionBasis, DataPackage
 from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
 from models.ledger import LedgerAccountKind, TransferKind
 from models.orders import CommissionStatus, Order
@@ -37,7 +37,8 @@ async def set_rate(work: Work, agent_id: int, package_id: int, percent: Decimal)
     """Gives an agent directly below the caller its share of a package's sale price: the key of the rate, and how many
     rates below it had to come down.
 
-    ABOVE_OWN_RATE where it is more than the caller's own, NOT_OWN_CUSTOMER where the agent stands further below.
+    ABOVE_OWN_RATE where it is more than the caller's own, NOT_OWN_CUSTOMER where the agent stands further below,
+    NOT_BY_SHARE where agents earn their margin by the package.
     """
     percent = validation.percentage(percent, "percent")
     agent = await work.session.scalar(select(Agent).where(Agent.id == agent_id).with_for_update(read=True))
@@ -45,16 +46,18 @@ async def set_rate(work: Work, agent_id: int, package_id: int, percent: Decimal)
         raise not_found("agent")
     if agent.parent_id != work.principal.tenant_id:
         raise Refusal("NOT_OWN_CUSTOMER", "agent", value=agent.name)
-    package = await work.session.scalar(select(DataPackage.id).where(DataPackage.id == package_id))
+    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
     if package is None:
         raise not_found("package")
-    limit = await _own_rate(work, package)
+    if package.commission_basis is not CommissionBasis.SALE_PRICE:
+        raise Refusal("NOT_BY_SHARE", "package", value=package.code)
+    limit = await _own_rate(work, package.id)
     if percent > limit:
         raise Refusal("ABOVE_OWN_RATE", "percent", limit=f"{limit.normalize():f}")
     given = insert_or_change(table_of(CommissionRate)).values(
         tenant_id=agent.id,
         tenant_path=agent.path,
-        data_package_id=package,
+        data_package_id=package.id,
         percent=percent,
         creator_id=work.principal.tenant_id,
     )
@@ -118,31 +121,46 @@ async def _fit(work: Work, path: str, level: int) -> int:
 
 EARN = text("""
 INSERT INTO commission_entry
-  (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent, percent_below, amount)
-SELECT tenant_id, path, order_id, line_id, 'PENDING', price, currency, percent, below,
-  round(price * percent / 100, 4) - round(price * below / 100, 4)
-FROM (
-  SELECT a.id AS tenant_id, a.path, o.id AS order_id, o.currency, l.id AS line_id, l.price,
-    coalesce(r.percent, 0) AS percent,
-    lag(coalesce(r.percent, 0), 1, 0) OVER (PARTITION BY l.id ORDER BY c.depth) AS below
+  (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent, percent_below, revenue, cost,
+   amount)
+WITH chain AS (
+  SELECT a.id, a.path, c.depth, o.id AS order_id, o.currency, l.id AS line, l.price, p.sale_price,
+    CASE p.commission_basis WHEN 'SALE_PRICE' THEN coalesce(r.percent, 0) END AS percent,
+    max(coalesce(g.price, p.sale_price)) OVER (PARTITION BY l.id ORDER BY c.depth DESC) AS own_price
   FROM sales_order o
   JOIN order_line l ON l.order_id = o.id
+  JOIN data_package p ON p.id = l.data_package_id
   JOIN tenant_closure c ON c.tenant_id = o.tenant_id
   JOIN tenant a ON a.id = c.ancestor_id AND a.kind = 'AGENT'
-  LEFT JOIN commission_rate r ON r.tenant_id = a.id AND r.data_package_id = l.data_package_id
+  LEFT JOIN commission_rate r ON r.tenant_id = a.id AND r.data_package_id = p.id
+  LEFT JOIN customer_price g ON g.tenant_id = a.id AND g.data_package_id = p.id
   WHERE o.id = :order
-) chain
-WHERE round(price * percent / 100, 4) > round(price * below / 100, 4)
-RETURNING tenant_id, amount
+), costs AS (
+  SELECT *, min(least(price, coalesce(price - round(price * percent / 100, 4), least(own_price, sale_price))))
+    OVER (PARTITION BY line ORDER BY depth) AS cost
+  FROM chain
+), levels AS (
+  SELECT *, lag(cost, 1, price) OVER (PARTITION BY line ORDER BY depth) AS revenue,
+    max(percent) OVER (PARTITION BY line ORDER BY depth ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS below
+  FROM costs
+)
+SELECT id, path, order_id, line, 'PENDING', price, currency, percent,
+  CASE WHEN percent IS NOT NULL THEN coalesce(below, 0) END, revenue, cost, revenue - cost
+FROM levels WHERE revenue > cost
+RETURNING tenant_id, amount, percent IS NULL AS margin
 """).bindparams(bindparam("order", type_=BigInteger))
-"""Each agent from the buyer upwards has its own share of each line's price, less that of the agent below it; rounded so
-that all shares together are the share of the topmost. A second time is refused by the database."""
+"""Each agent from the buyer upwards is paid what it costs the level below, of which the first is the line's price, and
+pays what it costs itself: the price less its share, or its own price. No level pays more than the one below it."""
 
 
 async def earn(work: Unit, order: Order) -> list[ledger.Movement]:
     """What the agents above the buyer, and the buyer itself where it is one, earn by a paid order: one entry for each
-    of them and line, and the money to be moved to each (S0-48, S2-18). Only the system may."""
-    shares = _summed(await work.session.execute(EARN, {"order": order.id}))
+    of them and line, and the money to be moved to each (S0-48, S2-18). A margin is credited as soon as the order is
+    paid for, a share of the price with its month. Only the system may."""
+    earned = (await work.session.execute(EARN, {"order": order.id})).all()
+    shares = _summed((agent, amount) for agent, amount, _ in earned)
+    if any(margin for *_, margin in earned):
+        work.later("commission.credit", {"order": order.id}, of=order)
     order.commission_status = CommissionStatus.SHARED if shares else CommissionStatus.NONE
     return await _movements(work, order, TransferKind.COMMISSION, shares)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import exists, func, insert, select, update
 
@@ -16,9 +17,10 @@ from authz.session import Database
 from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
-from models.orders import Order, OrderLine, OrderStatus, PackageOrder, PayType
+from models.orders import Order, OrderKind, OrderLine, OrderStatus, PackageOrder, PayType
 from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
+from models.system import OutboxEvent
 from models.tenancy import Tenant, TenantKind
 from services import commission, direct_orders, ledger, parameters, pricing, subscriptions, validation
 from services.payments import refunding
@@ -26,6 +28,7 @@ from services.refusal import Refusal, not_found
 from services.runtime import Unit
 from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine
+from services.webhook.events import ORDER_CHANGED
 
 MAX_LINES = 1_000
 PAYMENT_MINUTES = "orders.paymentMinutes"
@@ -88,13 +91,13 @@ async def on_offer(work: Unit, package_id: int) -> DataPackage:
 
 
 async def place(work: Unit, order: Order, owner: Tenant, package: DataPackage, cards: Sequence[SimCard]) -> None:
-    """Writes an order of a package for each of some cards, which the caller holds, at today's price; it waits for its
-    payment. WRONG_CARRIER, WRONG_STATUS."""
+    """Writes an order of a package for each of some cards, which the caller holds, at today's price, which for an end
+    user is the sale price; it waits for its payment. WRONG_CARRIER, WRONG_STATUS."""
     _check_in_service(cards)
     other = sum(card.carrier is not package.carrier for card in cards)
     if other:
         raise Refusal("WRONG_CARRIER", "cards", count=other)
-    quoted = await pricing.quote(work, package)
+    quoted = await pricing.quote(work, package, None if order.end_user_id else owner)
     order.amount, order.currency = quoted.price * len(cards), package.currency
     if order.amount >= pricing.LARGEST:
         raise Refusal("INVALID", "cards")
@@ -186,6 +189,7 @@ async def settle(
                 )
             )
     await work.session.flush()
+    _tell(work, order)
     await direct_orders.begin(work, order)
 
 
@@ -197,6 +201,7 @@ async def cancel(work: Unit, key: int, reason: str | None) -> Order:
     order.closed_at = datetime.now(UTC)
     order.close_reason = validation.optional(reason, "reason")
     await work.session.flush()
+    _tell(work, order)
     return order
 
 
@@ -232,7 +237,18 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
             await ledger.move(work, [back, *await commission.take_back(work, order)])
             if not from_balance:
                 await refunding.ask_for_order(work, order)
+    _tell(work, order)
     return order
+
+
+def _tell(work: Unit, order: Order) -> None:
+    """Tells the partners' systems of a company how its own orders stand."""
+    if order.kind is OrderKind.PACKAGE:
+        work.later(ORDER_CHANGED, _told(order.tenant_id, order.id, order.status), of=order)
+
+
+def _told(tenant: int, order: int, status: OrderStatus) -> dict[str, Any]:
+    return {"tenant": tenant, "order": order, "status": status.name}
 
 
 async def expire(database: Database, now: datetime) -> int:
@@ -253,9 +269,20 @@ async def expire(database: Database, now: datetime) -> int:
                 update(order)
                 .where(order.c.id.in_(due))
                 .values(status=TRANSITIONS["EXPIRE"].target, closed_at=now, updated_at=func.now())
-                .returning(order.c.id)
+                .returning(order.c.id, order.c.tenant_id, order.c.tenant_path, order.c.kind)
             )
-            here = len(closed.all())
+            rows = closed.all()
+            session.add_all(
+                OutboxEvent(
+                    tenant_id=tenant,
+                    tenant_path=path,
+                    topic=ORDER_CHANGED,
+                    payload=_told(tenant, key, TRANSITIONS["EXPIRE"].target),
+                )
+                for key, tenant, path, kind in rows
+                if kind is OrderKind.PACKAGE
+            )
+            here = len(rows)
         done += here
         if here < BATCH:
             return done

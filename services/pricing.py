@@ -22,8 +22,10 @@ from authz.session import Database
 from gateways.upstream import upstreams
 from models.catalog import CatalogStatus, DataPackage, MarkupSign, MarkupType, Pricing, Supplier
 from models.pricing import BillingProduct, BillingProductKind, ExchangeRate, OrderComponent, PackageComponent
+from models.tenancy import Tenant
 from services import validation
 from services.conflicts import told_apart
+from services.customer_prices import price_for
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Unit, Work
@@ -103,8 +105,9 @@ def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, m
     return price
 
 
-async def quote(work: Unit, package: DataPackage) -> Quote:
-    """What one package costs a buyer now, and what it is composed of, which only the system may know.
+async def quote(work: Unit, package: DataPackage, buyer: Tenant | None) -> Quote:
+    """What one package costs a customer now, or, where no company buys it, an end user; and what it is composed of,
+    which only the system may know.
 
     PACKAGE_NOT_PRICED where its price cannot be worked out, CHANNEL_CLOSED where a part of it is to be bought through
     an upstream's channel to which no adapter speaks.
@@ -114,16 +117,17 @@ async def quote(work: Unit, package: DataPackage) -> Quote:
         held = select(DataPackage).where(DataPackage.id == package.id).with_for_update(read=True)
         await work.session.scalars(held.execution_options(populate_existing=True))
         if package.pricing is Pricing.FIXED:
-            return Quote(package.sale_price)
+            return Quote(await price_for(work, buyer, package, package.sale_price))
         parts = (await _parts(work.session, [package.id], datetime.now(UTC)))[package.id]
         if any(part.channel and upstreams.family(part.interface) is None for part in parts):
             # nothing is sold that nobody delivers
             raise Refusal("CHANNEL_CLOSED", "package")
         try:
-            return Quote(_priced(package, parts), parts)
+            sale_price = _priced(package, parts)
         except Refusal:
             # a buyer is not told of what, and in which currency, a package is made
             raise Refusal("PACKAGE_NOT_PRICED", "package") from None
+        return Quote(await price_for(work, buyer, package, sale_price), parts)
 
 
 async def freeze(work: Unit, order_id: int, package: DataPackage, quoted: Quote) -> None:

@@ -1,7 +1,7 @@
 """What is likely to be left of orders, for one's own level or those below (S2-20).
 
-Of the orders below, an agent is paid what the level below pays after its own share, and pays what is left of the price
-after its own: both stand in its own commission entries, so nothing of what others earn or pay above is looked at. The
+Of the orders below, an agent is paid what the level below pays, and pays what it costs itself, after its share or at
+its own price: both stand in its own commission entries, so nothing of what others earn or pay above is looked at. The
 platform is paid prices less all commission, and pays what the orders' components cost when they were made.
 """
 
@@ -41,8 +41,7 @@ _WITHIN = """o.status = 'PAID' AND o.paid_at >= CAST(:first AS timestamp) AT TIM
 
 OF_AGENT = text(f"""
 SELECT o.currency, count(DISTINCT o.id) AS orders,
-  sum(e.price - round(e.price * e.percent_below / 100, 4)) AS revenue,
-  sum(e.price - round(e.price * e.percent / 100, 4)) AS cost
+  sum(e.revenue) AS revenue, sum(e.cost) AS cost
 FROM commission_entry e JOIN sales_order o ON o.id = e.order_id
 WHERE e.tenant_id = :tenant AND e.status <> 'REVERSED' AND (o.tenant_id = :tenant) = :own AND {_WITHIN}
 GROUP BY o.currency ORDER BY o.currency

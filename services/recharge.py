@@ -62,7 +62,7 @@ async def start(work: Work, package_id: int, selection: Selection, *, source: st
     if not orders.on_sale(package):
         raise Refusal("NOT_ACTIVE", "package", value=package.code)
     cards = await locked_cards(work, selection)
-    price = (await pricing.quote(work, package)).price
+    price = (await pricing.quote(work, package, buyer)).price
     task = await open_task(
         work,
         TaskKind.BATCH_RECHARGE,
@@ -155,7 +155,8 @@ async def _part(work: Unit, task: Task, part: int, first: int, cards: Sequence[t
     if right and not orders.on_sale(package):
         wrong |= dict.fromkeys(right, "PACKAGE_NOT_ON_SALE")
     elif right:
-        price = (await pricing.quote(work, package)).price
+        buyer = (await work.session.scalars(select(Tenant).where(Tenant.id == task.tenant_id))).one()
+        price = (await pricing.quote(work, package, buyer)).price
         if price != Decimal(given["price"]):
             wrong |= dict.fromkeys(right, "PRICE_CHANGED")
         else:

@@ -8,14 +8,14 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, and_, cast, func, select
+from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, and_, cast, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import ROOT_PATH, Principal
 from models.commission import CommissionEntry, CommissionEntryStatus
 from models.orders import Order, OrderStatus
 from models.sim import SimCard
-from models.tenancy import Agent
+from models.tenancy import Agent, Tenant, TenantKind
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime
 
@@ -51,16 +51,19 @@ def check_days(first: date, last: date) -> None:
 async def of_agent(
     runtime: Runtime, principal: Principal, *, agent_id: int | None, first: date, last: date
 ) -> AgentSales:
-    """Of an agent and all below it, both days included, by the days of its time zone; the caller's own where none is
-    named.
+    """Of an agent and all below it, both days included, by the days of its time zone; where none is named, of the
+    caller's own company, which for the platform is everybody, and the commission that of all agents.
 
     What others than the asker earned is told to the platform alone. INVALID where the days are in the wrong order,
     TOO_MANY for more than a year.
     """
     check_days(first, last)
     async with runtime.database.transaction(principal) as session:
-        asked = principal.tenant_id if agent_id is None else agent_id
-        agent = await session.scalar(select(Agent).where(Agent.id == asked))
+        if agent_id is None:
+            own = (Tenant.id == principal.tenant_id, Tenant.kind.in_((TenantKind.AGENT, TenantKind.PLATFORM)))
+            agent = await session.scalar(select(Tenant).where(*own))
+        else:
+            agent = await session.scalar(select(Agent).where(Agent.id == agent_id))
         if agent is None:
             raise not_found("agent")
         begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
@@ -92,11 +95,12 @@ async def of_agent(
         return AgentSales(agent.time_zone, activations or 0, sales)
 
 
-async def _earned(session: AsyncSession, agent: Agent, within: ColumnElement[bool]) -> dict[str, Decimal]:
-    """By currency, what an agent earned by orders that were not taken back."""
+async def _earned(session: AsyncSession, agent: Tenant, within: ColumnElement[bool]) -> dict[str, Decimal]:
+    """By currency, what an agent, or for the platform all of them, earned by orders that were not taken back."""
+    whose = true() if agent.kind is TenantKind.PLATFORM else CommissionEntry.tenant_id == agent.id
     found = await session.execute(
         select(CommissionEntry.currency, func.sum(CommissionEntry.amount))
-        .where(CommissionEntry.tenant_id == agent.id, within, CommissionEntry.status != CommissionEntryStatus.REVERSED)
+        .where(whose, within, CommissionEntry.status != CommissionEntryStatus.REVERSED)
         .group_by(CommissionEntry.currency)
     )
     return {row[0]: row[1] for row in found}

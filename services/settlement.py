@@ -1,20 +1,24 @@
-"""Monthly settlement: what agents earned in a month that is over is theirs to draw on (S0-49).
+"""Settlement: what agents earned in a month that is over is theirs to draw on (S0-49), and what they earned as their
+margin at once (S2-18).
 
-Everything is done to sets, by statements that do not depend on how many entries there are. A month is one of the
-agent's own calendar. Refunds that took back what had been settled are made up for first, as far as the month's earnings
-reach; the rest waits for the next one.
+Everything of a month is done to sets, by statements that do not depend on how many entries there are. A month is one of
+the agent's own calendar. Refunds that took back what had been settled are made up for first, as far as the month's
+earnings reach; the rest waits for the next one. A margin is settled order by order, each of which is held meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import BigInteger, DateTime, bindparam, text
+from sqlalchemy import BigInteger, DateTime, TextClause, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
 from authz.session import Database
+from models.commission import CommissionEntry, CommissionEntryStatus
+from models.orders import Order
 
 GRACE = timedelta(hours=1)
 """How long after its end a month is left alone, for payments that began before it."""
@@ -24,10 +28,11 @@ _MADE = bindparam("made", type_=ARRAY(BigInteger))
 _WAITING = """
 SELECT t.id, t.path, e.currency, greatest(min(date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date),
          (SELECT (max(s.month) + interval '1 month')::date FROM commission_settlement s
-          WHERE s.tenant_id = t.id AND s.currency = e.currency)) AS month,
+          WHERE s.tenant_id = t.id AND s.currency = e.currency AND s.order_id IS NULL)) AS month,
   date_trunc('month', CAST(:moment AS timestamptz) AT TIME ZONE t.time_zone)::date AS this_month
 FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
-WHERE e.status = 'PENDING' AND e.created_at < :moment GROUP BY t.id, t.path, t.time_zone, e.currency
+WHERE e.status = 'PENDING' AND e.percent IS NOT NULL AND e.created_at < :moment
+GROUP BY t.id, t.path, t.time_zone, e.currency
 """
 """For each agent and currency, the first month to be settled: that of its oldest entry, or of an entry that came too
 late for its own the one after the last."""
@@ -43,20 +48,46 @@ ON CONFLICT DO NOTHING RETURNING id
 """).bindparams(_MOMENT)  # noqa: S608 - constants
 """One for each agent and currency that is to be settled for the month."""
 
-CREDIT = text("""
+OPEN_FOR_ORDER = text("""
+INSERT INTO commission_settlement (tenant_id, tenant_path, month, order_id, currency)
+SELECT DISTINCT t.id, t.path, date_trunc('month', e.created_at AT TIME ZONE t.time_zone)::date, e.order_id, e.currency
+FROM commission_entry e JOIN tenant t ON t.id = e.tenant_id
+WHERE e.order_id = :order AND e.status = 'PENDING' AND e.percent IS NULL ORDER BY t.id
+ON CONFLICT DO NOTHING RETURNING id
+""").bindparams(bindparam("order", type_=BigInteger))
+"""One for each agent that earned a margin by the order."""
+
+_CREDIT = """
 WITH credited AS (
   UPDATE commission_entry e SET status = 'CREDITED', settlement_id = s.id
   FROM commission_settlement s JOIN tenant t ON t.id = s.tenant_id
   WHERE s.id = ANY (:made) AND e.tenant_id = s.tenant_id AND e.currency = s.currency AND e.status = 'PENDING'
-    AND e.created_at < (s.month + interval '1 month') AT TIME ZONE t.time_zone
+    AND {which}
   RETURNING e.settlement_id, e.amount
 )
 UPDATE commission_settlement s SET entry_count = c.entries, earned = c.earned, amount = c.earned
 FROM (SELECT settlement_id, count(*) AS entries, sum(amount) AS earned FROM credited GROUP BY settlement_id) c
 WHERE s.id = c.settlement_id
-""").bindparams(_MADE)
+"""
 """The entries of a settlement are marked and summed by one statement, so that what is refunded meanwhile is in neither
-or in both. An entry that came too late for its month goes with the next."""
+or in both."""
+
+CREDIT_MONTH = text(
+    _CREDIT.format(
+        which="e.percent IS NOT NULL AND e.created_at < (s.month + interval '1 month') AT TIME ZONE t.time_zone"
+    )
+).bindparams(_MADE)
+"""An entry that came too late for its month goes with the next."""
+
+CREDIT_MARGIN = text(_CREDIT.format(which="e.percent IS NULL AND e.order_id = s.order_id")).bindparams(_MADE)
+
+HOLD = text("""
+SELECT a.id FROM ledger_account a
+JOIN commission_settlement s ON s.tenant_id = a.tenant_id AND s.currency = a.currency AND s.id = ANY (:made)
+WHERE a.kind IN ('COMMISSION', 'INCOME') ORDER BY a.id FOR UPDATE OF a
+""").bindparams(_MADE)
+"""The accounts, in the order in which all that moves money holds them, so that of two settlements of one agent only one
+makes up for what it owes."""
 
 DEDUCT = text("""
 UPDATE commission_settlement s SET deducted = o.owed, amount = s.earned - o.owed
@@ -81,8 +112,10 @@ ON CONFLICT DO NOTHING
 TRANSFERS = text("""
 WITH moved AS (
   INSERT INTO ledger_transfer (tenant_id, tenant_path, kind, idempotency_key, memo)
-  SELECT tenant_id, tenant_path, 'SETTLEMENT', 'settlement:' || id, to_char(month, 'YYYY-MM')
-  FROM commission_settlement WHERE id = ANY (:made) AND amount > 0
+  SELECT s.tenant_id, s.tenant_path, 'SETTLEMENT', 'settlement:' || s.id,
+    coalesce(o.order_no, to_char(s.month, 'YYYY-MM'))
+  FROM commission_settlement s LEFT JOIN sales_order o ON o.id = s.order_id
+  WHERE s.id = ANY (:made) AND s.amount > 0
   RETURNING id, idempotency_key
 )
 UPDATE commission_settlement s SET transfer_id = moved.id FROM moved
@@ -119,7 +152,29 @@ async def _settle_oldest(session: AsyncSession, moment: datetime) -> int:
     if month is None:
         return 0
     made = list(await session.scalars(OPEN, {"month": month, "moment": moment}))
-    if made:
-        for statement in (CREDIT, DEDUCT, ACCOUNTS, TRANSFERS, ENTRIES):
-            await session.execute(statement, {"made": made})
+    await _credit(session, CREDIT_MONTH, made)
     return len(made)
+
+
+async def _credit(session: AsyncSession, which: TextClause, made: Sequence[int]) -> None:
+    for statement in (which, ACCOUNTS, HOLD, DEDUCT, TRANSFERS, ENTRIES) if made else ():
+        await session.execute(statement, {"made": made})
+
+
+async def credit_margins(database: Database, order: int | None = None) -> int:
+    """Credits what agents earned as their margin by an order, or by all whose turn has not come yet; how many
+    settlements were made. A repeat finds nothing to do."""
+    reason, made = system("credit of margins"), 0
+    waiting = [order]
+    if order is None:
+        pending = (CommissionEntry.status == CommissionEntryStatus.PENDING, CommissionEntry.percent.is_(None))
+        async with database.transaction(reason) as session:
+            waiting = list(await session.scalars(select(CommissionEntry.order_id).where(*pending).distinct()))
+    for key in waiting:
+        async with database.transaction(reason) as session:
+            # held, as by everybody who takes a step with an order: nobody gives it back meanwhile
+            await session.scalar(select(Order.id).where(Order.id == key).with_for_update())
+            opened = list(await session.scalars(OPEN_FOR_ORDER, {"order": key}))
+            await _credit(session, CREDIT_MARGIN, opened)
+        made += len(opened)
+    return made

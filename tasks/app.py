@@ -59,6 +59,7 @@ app.conf.update(
         "keep the partitions of logs": {"task": "tasks.jobs.keep_partitions", "schedule": 24 * 3600.0},
         "mend the runs of jobs": {"task": "tasks.jobs.mend", "schedule": 15.0},
         "settle commission": {"task": "tasks.commission.settle", "schedule": 3600.0},
+        "credit margins": {"task": "tasks.commission.credit", "schedule": 60.0},
         "close orders that nobody pays": {"task": "tasks.orders.expire", "schedule": 30.0},
         "ask after payments": {"task": "tasks.payments.check", "schedule": 15.0},
         "give money back": {"task": "tasks.payments.refund", "schedule": 15.0},

@@ -18,6 +18,7 @@ from tasks.app import app, run, settings
 CONSUMERS = {
     "sim.enter": "tasks.sim.enter",
     "export.run": "tasks.exports.run",
+    "commission.credit": "tasks.commission.credit",
     "orders.recharge": "tasks.orders.recharge",
     "usage.take_in": "tasks.usage.take_in",
     "direct_orders.submit": "tasks.direct_orders.submit",

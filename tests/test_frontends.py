@@ -159,8 +159,9 @@ def test_a_role_may_run_what_its_screens_ask_and_no_more() -> None:
     assert everything_there - agent == {"MonthlyBills", "SessionRecords"}
     assert agent - enterprise == {
         "AgentSales", "Agents", "AllocateSimCards", "CancelWithdrawal", "CommissionEntries", "CommissionRates",
-        "CommissionSettlements", "CreateAgent", "EstimatedProfit", "PurchasePrices", "RecallSimCards",
-        "RequestWithdrawal", "SetCommissionRate", "SetTenantModule", "UpdateTenant", "Withdrawals",
+        "CommissionSettlements", "CreateAgent", "CustomerPrices", "Dashboard", "EstimatedProfit", "PurchasePrices",
+        "RecallSimCards", "RequestWithdrawal", "SetCommissionRate", "SetCustomerPrice", "SetTenantModule",
+        "UpdateTenant", "Withdrawals",
     }  # fmt: skip
     admin = names("admin", "platform_admin")
     assert admin == {one.name for one in SHIPPED if one.door == "admin"}

@@ -31,6 +31,7 @@ MAX_ATTEMPTS = 8
 
 ALLOCATED = "sim.allocated"
 STATUS_CHANGED = "sim.status-changed"
+ORDER_CHANGED = "order.status-changed"
 TASK_FINISHED = "task.finished"
 DISABLED = "webhook.disabled"
 
@@ -60,6 +61,15 @@ CATALOGUE: dict[str, Told] = {
             "action": p["action"],
             "status": p["status"],
             "simCards": _cards(p),
+        },
+    ),
+    ORDER_CHANGED: Told(
+        WebhookEvent.ORDER_STATUS_CHANGED,
+        "PackageOrder",
+        lambda p: {
+            "tenant": encode_id("ten", p["tenant"]),
+            "order": encode_id("ord", p["order"]),
+            "status": p["status"],
         },
     ),
     TASK_FINISHED: Told(

@@ -114,7 +114,7 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     }
     platform = ["platform_admin", "platform_finance", "platform_operations", "platform_sales"]
     customers = ["agent_admin", "enterprise_admin"]
-    staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner")]
+    staff = [role for role in ROLES if role not in ("anybody", "end_user", "partner", "partner_buyer")]
     assert holders == {
         "Agent.incomeBalance": [*customers, *platform],
         "Agent.remark": platform,

@@ -459,7 +459,7 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 SOWN_LATER = (
     "agreementVersions", "billingProducts", "carrierRequests", "commissionEntries", "commissionRates",
-    "commissionSettlements", "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders",
+    "commissionSettlements", "customerPrices", "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders",
     "exchangeRates", "helpTopics", "intervalStatistics", "ledgerTransfers", "loginApps", "membershipGrants",
     "monthlyBills", "monthlyStatistics", "monthlyUsages", "networkDevices", "orders", "packageSubscriptions",
     "packetGateways", "paymentChannels", "paymentDifferences", "paymentReconciliations", "paymentRefunds",

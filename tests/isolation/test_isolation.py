@@ -103,7 +103,10 @@ class Caller:
 
 BRANCHES = ("acme", "north", "north-east", "coast", "south", "south-west")
 STAFF = [Caller(a.account, PrincipalKind.STAFF, a.door, a.role, a.tenant) for a in ACTORS.values()]
-KEYS = [Caller(f"key of {t}", PrincipalKind.API_KEY, "partner", "partner", t) for t in ("acme", "north", "north-east")]
+KEYS = [
+    Caller(f"key of {tenant}", PrincipalKind.API_KEY, "partner", role, tenant)
+    for tenant, role in (("acme", "partner"), ("north", "partner_buyer"), ("north-east", "partner_buyer"))
+]
 PEOPLE = [Caller(f"person of {t}", PrincipalKind.END_USER, "wechat", "end_user", t) for t in ("north", "coast")]
 CALLERS = [*STAFF, *KEYS, *PEOPLE]
 CUSTOMERS = [caller for caller in CALLERS if caller.is_customer]
@@ -315,6 +318,8 @@ async def _marked(template: Template, worker_id: str, folder: Path) -> AsyncIter
         async for client in _running(place):
             world = await sow(client, place.superuser_url)
             await mark_the_rest(world)
+            for key in KEYS:
+                await world.sql("UPDATE api_key SET roles = $1 WHERE key = $2", [key.role], f"tk_{key.tenant}")
             for account in ACTORS:
                 await world.token(account)
             found = Marked(world)
@@ -342,10 +347,10 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     """What is not marked could leak unseen: a new table must be added to the world."""
     unmarked = {"tenant_closure", "role_assignment", "role_policy", "recovery_code", *PUBLISHED}
     through_a_marked_row = {
-        "commission_entry", "commission_rate", "commission_settlement", "daily_statistic", "daily_usage",
-        "first_session", "interval_statistic", "ledger_account", "ledger_entry", "monthly_bill", "monthly_statistic",
-        "monthly_usage", "package_component", "package_subscription", "payment_reconciliation", "retention_policy",
-        "role_department", "role_menu", "session_day", "sim_allocation", "sim_end_user_binding",
+        "commission_entry", "commission_rate", "commission_settlement", "customer_price", "daily_statistic",
+        "daily_usage", "first_session", "interval_statistic", "ledger_account", "ledger_entry", "monthly_bill",
+        "monthly_statistic", "monthly_usage", "package_component", "package_subscription", "payment_reconciliation",
+        "retention_policy", "role_department", "role_menu", "session_day", "sim_allocation", "sim_end_user_binding",
         "sim_package_binding", "sim_plan_change", "staff_position", "usage_ratio",
     }  # fmt: skip
     for name, rows in marked.rows.items():
@@ -783,6 +788,9 @@ def attempts(marked: Marked, caller: Caller) -> Iterator[Attempt]:
         text = "mutation($input: SetCommissionRateInput!) { setCommissionRate(input: $input) { errors { code } } }"
         rate = {"agent": target, "package": encode_id("pkg", world.packages["CM-M-1G"].id), "percent": "1"}
         yield Attempt("setCommissionRate", text, {"input": {**rate, **repeat}})
+        text = "mutation($input: SetCustomerPriceInput!) { setCustomerPrice(input: $input) { errors { code } } }"
+        price = {"customer": target, "package": encode_id("pkg", world.packages["CM-M-1G"].id), "price": "1"}
+        yield Attempt("setCustomerPrice", text, {"input": {**price, **repeat}})
         text = "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { id } errors { code } } }"
         yield Attempt("updateTenant", text, {"input": {"id": target, "name": "Taken"}})
         text = "mutation($input: SetTenantStatusInput!) { setTenantStatus(input: $input) { errors { code } } }"

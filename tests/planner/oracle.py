@@ -6,6 +6,7 @@ way of errors are done here anew, in plain Python and row by row.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -222,7 +223,7 @@ class Caller:
                 return row.id == me.account_id
             if table == "api_key":
                 return row.id == me.api_key_id
-            if table in ("login_session", "login_record", "operation_record"):
+            if table in ("login_session", "login_record", "operation_record", "notification", "notification_opt_out"):
                 return me.account_id is not None and values["account_id"] == me.account_id
             if table == "task_refusal":
                 values = self.oracle.store.by_key["task"][values["task_id"]]
@@ -252,7 +253,8 @@ class Caller:
             return source.field(name)
         if isinstance(source, dict):
             return source[name]
-        return getattr(source, snake(name))
+        found = getattr(source, snake(name))
+        return found.name if isinstance(found, enum.Enum) else found
 
     def root(self, name: str, arguments: dict[str, Any], info: Any) -> Any:
         if name in self.oracle.answers:
@@ -315,7 +317,7 @@ class Caller:
             found = self.oracle.live[row.type, declared.python_name](row.values)
             if isinstance(found, Exception):
                 raise found
-            return found
+            return str(found) if isinstance(found, Decimal) else found
         if declared.kind == "computed":
             return self.oracle.computed[row.type, name](row.values, self.oracle.store)
         assert declared.column is not None

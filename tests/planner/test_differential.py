@@ -172,6 +172,7 @@ LIVE = {
     ("SettlementStatement", "workbook_url"): lambda _: None,
     ("SettlementStatement", "pdf_url"): lambda _: "/page",
     ("SimCard", "data_balance"): lambda _: None,
+    ("DataPackage", "own_price"): lambda row: row["sale_price"],
     ("DailyUsage", "used_kb"): lambda row: Decimal(row["used_kb"] * 2),
     ("MonthlyUsage", "used_kb"): lambda row: Decimal(row["used_kb"] * 2),
     ("SessionRecord", "used_kb"): lambda row: Decimal(row["download_bytes"]),

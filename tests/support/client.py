@@ -19,7 +19,7 @@ from gateways.messaging import Mail, MailSettings
 from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
-from services import bills, direct_orders, email_codes, exports, real_name
+from services import bills, direct_orders, email_codes, exports, real_name, settlement
 from services.identity import ACCESS_MINUTES
 from services.jobs.running import (
     carry_out,
@@ -114,6 +114,7 @@ class Client:
         consumers: dict[str, Callable[..., Awaitable[object]]] = {
             "sim.enter": lambda task: enter(runtime.database, runtime.files, task),
             "export.run": lambda task: exports.carry_out(runtime, task),
+            "commission.credit": lambda order: settlement.credit_margins(runtime.database, order),
             "orders.recharge": lambda task: recharge(runtime.database, task),
             "usage.take_in": lambda task: taking_in.take_in(runtime.database, runtime.files, task),
             "direct_orders.submit": lambda: direct_orders.carry_out(runtime.database, runtime.keys, datetime.now(UTC)),

@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 import uuid
+from typing import Any
 
 import httpx
 
@@ -19,11 +20,12 @@ async def signed(
     *,
     key: str,
     secret: str = PARTNER_SECRET,
+    variables: dict[str, Any] | None = None,
     address: str = "127.0.0.9",
     nonce: str | None = None,
 ) -> httpx.Response:
     """A request as its sender signs it: five lines, HMAC-SHA256, in hexadecimal."""
-    body = json.dumps({"query": query}).encode()
+    body = json.dumps({"query": query, "variables": variables or {}}).encode()
     timestamp, nonce = str(int(time.time())), nonce or uuid.uuid4().hex
     text = "\n".join(["POST", "/partner/graphql", timestamp, nonce, hashlib.sha256(body).hexdigest()])
     signature = hmac.new(secret.encode(), text.encode(), "sha256").hexdigest()

@@ -31,7 +31,13 @@ from models.bills import (
 )
 from models.carrier_requests import CarrierAction, CarrierRequest
 from models.catalog import Carrier, CatalogStatus, DataPackage, Outlet, OutletType, Supplier, SupplierType
-from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
+from models.commission import (
+    CommissionEntry,
+    CommissionEntryStatus,
+    CommissionRate,
+    CommissionSettlement,
+    CustomerPrice,
+)
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.direct_orders import DirectOrder, UpstreamFamily
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
@@ -659,6 +665,14 @@ async def mark_the_rest(world: World) -> None:
                     creator_id=tenant.parent_id or tenant.id,
                 )
             )
+            session.add(
+                CustomerPrice(
+                    **owner,
+                    data_package_id=world.packages["CM-M-1G"].id,
+                    price=Decimal(5 * tenant.id % 11),
+                    creator_id=tenant.parent_id or tenant.id,
+                )
+            )
             await _bought(session, world, name, tenant)
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
             parameter = SystemParameter(
@@ -994,6 +1008,8 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
                 currency="CNY",
                 percent=Decimal(10),
                 percent_below=Decimal(0),
+                revenue=order.amount,
+                cost=order.amount * 9 / 10,
                 amount=order.amount / 10,
                 settlement_id=settled.id if paid else None,
             ),
