@@ -7,9 +7,9 @@ second wall: the transaction tells PostgreSQL whose rows it may touch before any
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, Update, and_, event, insert, or_, text
@@ -63,11 +63,11 @@ def _narrow(state: ORMExecuteState) -> None:
     _narrow_staff(state)
     if principal.path == ROOT_PATH:
         return
-    person = principal.end_user_id
-    criteria = _criteria(principal.path, principal.ancestors, person, state.is_select)
+    place = (principal.path, principal.ancestors, principal.end_user_id, state.is_select)
     named = _tables_of(state.statement)
-    involved = [one for table, one in criteria if named is None or table in named]
-    state.statement = state.statement.options(*involved)
+    walled = _walled()
+    involved = sorted(walled if named is None else named & walled.keys())
+    state.statement = state.statement.options(*(_criterion(walled[table], *place) for table in involved))
 
 
 def _tables_of(statement: Any) -> frozenset[str] | None:
@@ -91,32 +91,42 @@ def _tables_of(statement: Any) -> frozenset[str] | None:
     return frozenset(found)
 
 
-@lru_cache(maxsize=64)
-def _criteria(path: str, ancestors: tuple[str, ...], person: int | None, reads: bool) -> tuple[tuple[str, Any], ...]:
-    """What narrows a statement to the rows of a place in the tree, by table: built once for the callers of a place,
-    since it names every model that has an owner."""
+@cache
+def _walled() -> Mapping[str, Any]:
+    """Every model that has an owner, by its table."""
+    return {
+        str(mapper.local_table.key): mapper.class_
+        for mapper in Tenant.registry.mappers
+        # what narrows a model narrows those that inherit from it
+        if mapper.inherits is None
+        and isinstance(mapper.local_table, Table)
+        and issubclass(mapper.class_, TenantOwned | Tenant)
+    }
+
+
+@lru_cache(maxsize=4096)
+def _criterion(
+    owned: type[TenantOwned | Tenant], path: str, ancestors: tuple[str, ...], person: int | None, reads: bool
+) -> Any:
+    """What narrows a statement to a model's rows of a place in the tree: built once for the callers of a place."""
     end = path.rstrip(".") + "/" if path else ""
 
-    def owned(model: Any) -> Any:
-        inside = and_(model.tenant_path >= path, model.tenant_path < end) if path else model.tenant_path == ""
+    def within(column: Any) -> Any:
+        return and_(column >= path, column < end) if path else column == ""
+
+    def inside(model: Any) -> Any:
+        if owned is Tenant:
+            return within(model.path)
+        opened = within(model.tenant_path)
         if issubclass(model, Published) and reads:
-            inside = or_(inside, model.tenant_path.in_(ancestors))
+            opened = or_(opened, model.tenant_path.in_(ancestors))
         if issubclass(model, Personal) and person is not None:
-            inside = or_(inside, model.end_user_id == person)
+            opened = or_(opened, model.end_user_id == person)
         if issubclass(model, EndUser) and person is not None:
-            inside = or_(inside, model.id == person)
-        return inside
+            opened = or_(opened, model.id == person)
+        return opened
 
-    def tenants(model: Any) -> Any:
-        return and_(model.path >= path, model.path < end) if path else model.path == ""
-
-    narrowed = [
-        (str(mapper.local_table.key), with_loader_criteria(mapper.class_, owned(mapper.class_), include_aliases=True))
-        for mapper in Tenant.registry.mappers
-        if issubclass(mapper.class_, TenantOwned) and isinstance(mapper.local_table, Table)
-    ]
-    tenant = with_loader_criteria(Tenant, tenants(Tenant), include_aliases=True)
-    return (*narrowed, (table_of(Tenant).name, tenant))
+    return with_loader_criteria(owned, inside(owned), include_aliases=True)
 
 
 def _narrow_staff(state: ORMExecuteState) -> None:

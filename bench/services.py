@@ -87,6 +87,8 @@ class Place:
         return {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
+            # two processes of one program differ by their data alone
+            "PYTHONHASHSEED": "0",
             "PYTHONPATH": str(PROJECT),
             "TRELLIS_STATE_DIR": str(self.state.path),
             "TRELLIS_DATABASE_URL": self.application_url(database),

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_change
 from models.base import table_of
 from models.catalog import CommissionBasis, DataPackage
 from models.commission import CommissionEntry, CommissionEntryStatus, CommissionRate, CommissionSettlement
-from models.ledger import LedgerAccountKind, TransferKind
+from models.ledger import LedgerAccount, LedgerAccountKind, TransferKind
 from models.orders import CommissionStatus, Order
 from models.tenancy import Agent, Tenant, TenantKind
 from services import ledger, validation
@@ -153,7 +153,7 @@ RETURNING tenant_id, amount, percent IS NULL AS margin
 pays what it costs itself: the price less its share, or its own price. No level pays more than the one below it."""
 
 
-async def earn(work: Unit, order: Order) -> list[ledger.Movement]:
+async def earn(work: Unit, order: Order, sales: LedgerAccount) -> list[ledger.Movement]:
     """What the agents above the buyer, and the buyer itself where it is one, earn by a paid order: one entry for each
     of them and line, and the money to be moved to each (S0-48, S2-18). A margin is credited as soon as the order is
     paid for, a share of the price with its month. Only the system may."""
@@ -162,10 +162,10 @@ async def earn(work: Unit, order: Order) -> list[ledger.Movement]:
     if any(margin for *_, margin in earned):
         work.later("commission.credit", {"order": order.id}, of=order)
     order.commission_status = CommissionStatus.SHARED if shares else CommissionStatus.NONE
-    return await _movements(work, order, TransferKind.COMMISSION, shares)
+    return await _movements(work, order, TransferKind.COMMISSION, sales, shares)
 
 
-async def take_back(work: Unit, order: Order) -> list[ledger.Movement]:
+async def take_back(work: Unit, order: Order, sales: LedgerAccount) -> list[ledger.Movement]:
     """Reverses what was earned by an order, settled or not; the money to be moved back (S2-18). Only the system may."""
     entry = table_of(CommissionEntry)
     reversed_ = await work.session.execute(
@@ -177,7 +177,7 @@ async def take_back(work: Unit, order: Order) -> list[ledger.Movement]:
     shares = {agent: -amount for agent, amount in _summed(reversed_).items()}
     if shares:
         order.commission_status = CommissionStatus.TAKEN_BACK
-    return await _movements(work, order, TransferKind.REFUND, shares)
+    return await _movements(work, order, TransferKind.REFUND, sales, shares)
 
 
 async def owed(work: Unit, agent: Tenant, currency: str) -> Decimal:
@@ -202,21 +202,19 @@ def _summed(rows: Iterable[Any]) -> dict[int, Decimal]:
 
 
 async def _movements(
-    work: Unit, order: Order, kind: TransferKind, shares: Mapping[int, Decimal]
+    work: Unit, order: Order, kind: TransferKind, sales: LedgerAccount, shares: Mapping[int, Decimal]
 ) -> list[ledger.Movement]:
     if not shares:
         return []
     agents = list(await work.session.scalars(select(Agent).where(Agent.id.in_(shares)).order_by(Agent.id)))
-    root = await ledger.platform(work)
-    sales, earned = LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION
-    wanted: list[tuple[Tenant, LedgerAccountKind]] = [(root, sales), *((agent, earned) for agent in agents)]
-    accounts = await ledger.accounts_of(work, wanted, order.currency)
+    earned = LedgerAccountKind.COMMISSION
+    accounts = await ledger.accounts_of(work, [(agent, earned) for agent in agents], order.currency)
     return [
         ledger.Movement(
             agent,
             kind,
             f"order:{order.id}:{kind.name.lower()}:{agent.id}",
-            {accounts[root.id, sales]: -shares[agent.id], accounts[agent.id, earned]: shares[agent.id]},
+            {sales: -shares[agent.id], accounts[agent.id, earned]: shares[agent.id]},
             order.order_no,
         )
         for agent in agents

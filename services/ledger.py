@@ -55,6 +55,9 @@ async def accounts_of(
 ) -> dict[tuple[int, LedgerAccountKind], LedgerAccount]:
     """Tenants' accounts of one currency, by tenant and kind, each opened at its first use."""
     pairs = {(tenant.id, kind): tenant for tenant, kind in wanted}
+    found = await _accounts(work, pairs.keys(), currency)
+    if found.keys() == pairs.keys():
+        return found
     opened = [
         {
             "tenant_id": tenant.id,
@@ -63,24 +66,31 @@ async def accounts_of(
             "currency": currency,
             "floor": None if kind in FLOORLESS else Decimal(0),
         }
-        for (_, kind), tenant in sorted(pairs.items(), key=lambda pair: (pair[0][0], pair[0][1].name))
+        for (key, kind), tenant in sorted(pairs.items(), key=lambda pair: (pair[0][0], pair[0][1].name))
+        if (key, kind) not in found
     ]
     await work.session.execute(
         insert_if_new(table_of(LedgerAccount))
         .values(opened)
         .on_conflict_do_nothing(index_elements=["tenant_id", "kind", "currency"])
     )
+    found = await _accounts(work, pairs.keys(), currency)
+    assert found.keys() == pairs.keys()
+    return found
+
+
+async def _accounts(
+    work: Unit, wanted: Iterable[tuple[int, LedgerAccountKind]], currency: str
+) -> dict[tuple[int, LedgerAccountKind], LedgerAccount]:
     found = await work.session.scalars(
         select(LedgerAccount)
         .where(
             LedgerAccount.currency == currency,
-            tuple_(LedgerAccount.tenant_id, LedgerAccount.kind).in_(list(pairs)),
+            tuple_(LedgerAccount.tenant_id, LedgerAccount.kind).in_(list(wanted)),
         )
         .execution_options(populate_existing=True)
     )
-    accounts = {(account.tenant_id, account.kind): account for account in found}
-    assert accounts.keys() == pairs.keys()
-    return accounts
+    return {(account.tenant_id, account.kind): account for account in found}
 
 
 async def account_of(work: Unit, tenant: Tenant, kind: LedgerAccountKind, currency: str) -> LedgerAccount:

@@ -178,16 +178,18 @@ async def settle(
         {account: -order.amount, sales: order.amount},
         order.order_no,
     )
-    shares = await commission.earn(work, order) if order.needs_commission else []
-    if order.amount:
-        moved = await ledger.move(work, [sale, *shares])
-        order.transfer_id = moved[0].id
-        if pay_type is PayType.BALANCE:
-            order.balance_after = await work.session.scalar(
-                select(LedgerEntry.balance_after).where(
-                    LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+    # what becomes of the order is written once
+    with work.session.no_autoflush:
+        shares = await commission.earn(work, order, sales) if order.needs_commission else []
+        if order.amount:
+            moved = await ledger.move(work, [sale, *shares])
+            order.transfer_id = moved[0].id
+            if pay_type is PayType.BALANCE:
+                order.balance_after = await work.session.scalar(
+                    select(LedgerEntry.balance_after).where(
+                        LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+                    )
                 )
-            )
     await work.session.flush()
     _tell(work, order)
     await direct_orders.begin(work, order)
@@ -234,7 +236,7 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
                 {accounts[root.id, sales]: -order.amount, accounts[payee.id, target]: order.amount},
                 order.order_no,
             )
-            await ledger.move(work, [back, *await commission.take_back(work, order)])
+            await ledger.move(work, [back, *await commission.take_back(work, order, accounts[root.id, sales])])
             if not from_balance:
                 await refunding.ask_for_order(work, order)
     _tell(work, order)

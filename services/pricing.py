@@ -112,12 +112,12 @@ async def quote(work: Unit, package: DataPackage, buyer: Tenant | None) -> Quote
     PACKAGE_NOT_PRICED where its price cannot be worked out, CHANNEL_CLOSED where a part of it is to be bought through
     an upstream's channel to which no adapter speaks.
     """
+    if package.pricing is Pricing.FIXED:
+        return Quote(await price_for(work, buyer, package, package.sale_price))
     async with work.as_the_system("quote of a package"):
         # held, so that price and parts are of one moment
         held = select(DataPackage).where(DataPackage.id == package.id).with_for_update(read=True)
         await work.session.scalars(held.execution_options(populate_existing=True))
-        if package.pricing is Pricing.FIXED:
-            return Quote(await price_for(work, buyer, package, package.sale_price))
         parts = (await _parts(work.session, [package.id], datetime.now(UTC)))[package.id]
         if any(part.channel and upstreams.family(part.interface) is None for part in parts):
             # nothing is sold that nobody delivers

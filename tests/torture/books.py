@@ -109,7 +109,7 @@ def _transfers(verdict: Verdict, lines: list[dict[str, Any]], stored: dict[str, 
 
 def _orders(verdict: Verdict, lines: list[dict[str, Any]], orders: list[int], stored: dict[str, Decimal]) -> None:
     made = {_key(line): line for line in lines if "id" in line}
-    verdict.differ("orders", made, orders)
+    verdict.differ("orders", list(made), orders)
     paid = [f"order:{key}:paid" for key, line in made.items() if line["paid"]]
     back = [f"order:{key}:refunded" for key, line in made.items() if line.get("refunded")]
     verdict.differ("payments", paid, (key for key in _of(stored, "order:") if key.endswith(":paid")))
@@ -120,6 +120,6 @@ def _withdrawals(
     verdict: Verdict, lines: list[dict[str, Any]], withdrawals: list[int], stored: dict[str, Decimal]
 ) -> None:
     asked = {_key(line): amount_of(line) for line in lines if "id" in line}
-    verdict.differ("withdrawals", asked, withdrawals)
+    verdict.differ("withdrawals", list(asked), withdrawals)
     expected = [(f"withdrawal:{key}:{step}", amount) for key, amount in asked.items() for step in ("held", "closed")]
     verdict.differ("withdrawn", expected, ((key, stored[key]) for key in _of(stored, "withdrawal:")))

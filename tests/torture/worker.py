@@ -10,11 +10,14 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import asyncpg
 import httpx
 from pydantic import SecretStr
 from sqlalchemy import select
@@ -34,6 +37,7 @@ from tests.support.commerce import CONFIRM, ORDER, PAY, RECORD, REFUND
 from tests.support.world import ACTORS, PASSWORD
 from tests.torture.plan import Kind, Operation, Scene, operation
 
+T = TypeVar("T")
 SECRET = "the secret of the torture, long enough"
 PATIENCE = 120.0
 """Seconds for which an operation is tried again before the process gives up."""
@@ -69,20 +73,37 @@ def run(scene: Scene, seed: int, worker: int, operations: int) -> None:
 
 
 async def _run(scene: Scene, seed: int, worker: int, operations: int) -> None:
-    application = Application(settings(scene, f"worker-{worker}"))
-    for name, door in application.doors.items():
-        application.doors[name] = replace(door, limits=replace(door.limits, requests_per_minute=10**9))
-    await application.start()
+    application = await while_away(partial(_started, scene, worker))
     moving = Moving(scene, application)
     with journal(scene, worker).open("a+", encoding="utf-8") as kept:
         kept.seek(0)
         for number in range(len(kept.readlines()), operations):
             done = operation(seed, worker, number)
-            line = {"key": done.key, "kind": done.kind.name, **await moving.surely(done)}
+            line = {"key": done.key, "kind": done.kind.name, **await while_away(partial(moving.carry_out, done))}
             kept.write(json.dumps(line) + "\n")
             kept.flush()
             os.fsync(kept.fileno())
     await application.stop()
+
+
+async def _started(scene: Scene, worker: int) -> Application:
+    application = Application(settings(scene, f"worker-{worker}"))
+    for name, door in application.doors.items():
+        application.doors[name] = replace(door, limits=replace(door.limits, requests_per_minute=10**9))
+    await application.start()
+    return application
+
+
+async def while_away(work: Callable[[], Awaitable[T]]) -> T:
+    """Tries again for as long as the database is away."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await work()
+        except (OSError, DBAPIError, asyncpg.PostgresError, httpx.HTTPError, AwayError):
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(PAUSE)
 
 
 def journal(scene: Scene, worker: int) -> Path:
@@ -97,22 +118,15 @@ class Moving:
         self.database = application.runtime.database
         self.client = Client(application, build(application))
 
-    async def surely(self, done: Operation) -> dict[str, Any]:
-        """What became of an operation: tried again, under the same keys, for as long as the database is away."""
-        until = time.monotonic() + PATIENCE
-        carry_out = {
+    async def carry_out(self, done: Operation) -> dict[str, Any]:
+        """What became of an operation: tried again under the same keys, it is done once."""
+        work = {
             Kind.TRANSFER: self.transfer,
             Kind.TOP_UP: self.top_up,
             Kind.ORDER: self.order,
             Kind.WITHDRAWAL: self.withdrawal,
         }[done.kind]
-        while True:
-            try:
-                return await carry_out(done)
-            except (OSError, DBAPIError, httpx.HTTPError, AwayError):
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(PAUSE)
+        return await work(done)
 
     async def transfer(self, done: Operation) -> dict[str, Any]:
         principal = system("torture")
