@@ -43,7 +43,9 @@ SUMMARY = (
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append", help="a part, whose figures are not kept; may be given more than once")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="a part, whose figures are not kept; may be given more than once"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which medians are taken")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measure")
     parser.add_argument("--cards", type=int, default=FULL, help="cards in the inventory; fewer for a quick look")

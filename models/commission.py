@@ -131,6 +131,13 @@ class CommissionSettlement(AppendOnly, TenantOwned, Base):
             postgresql_where=text("order_id IS NULL"),
         ),
         UniqueConstraint("tenant_id", "order_id"),
+        Index(
+            "ix_commission_settlement_deducted",
+            "tenant_id",
+            "currency",
+            postgresql_include=["deducted"],
+            postgresql_where=text("deducted > 0"),
+        ),
         CheckConstraint("extract(day FROM month) = 1", name="month_begins"),
         CheckConstraint("deducted BETWEEN 0 AND earned AND amount = earned - deducted", name="adds_up"),
     )

@@ -6,7 +6,7 @@ import enum
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, SmallInteger, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
@@ -92,6 +92,22 @@ class PackageComponent(TenantOwned, Base):
 
     data_package: Mapped[DataPackage] = relationship(lazy="raise")
     billing_product: Mapped[BillingProduct] = relationship(lazy="raise")
+
+
+class OrderLevelPrice(AppendOnly, TenantOwned, Base):
+    """What one package of an order costs an agent between the buyer and the platform, as it was agreed when the order
+    was made; of packages by which agents earn their margin (S2-18). Only the system reads it."""
+
+    __tablename__ = "order_level_price"
+    __constraints__ = (
+        UniqueConstraint("order_id", "tenant_id"),
+        CheckConstraint("price >= 0", name="price_not_negative"),
+    )
+
+    order_id: Mapped[int] = mapped_column(ForeignKey("sales_order.id"))
+    depth: Mapped[int] = mapped_column(SmallInteger)
+    """How far above the buyer, which is at 0."""
+    price: Mapped[Decimal]
 
 
 class OrderComponent(AppendOnly, TenantOwned, Base):

@@ -115,7 +115,9 @@ def _owed(agent: Any) -> ColumnElement[Any]:
         CommissionEntry.settlement_id.is_not(None),
     )
     made_up = select(func.sum(CommissionSettlement.deducted)).where(
-        CommissionSettlement.tenant_id == agent.id, CommissionSettlement.currency == agent.currency
+        CommissionSettlement.tenant_id == agent.id,
+        CommissionSettlement.currency == agent.currency,
+        CommissionSettlement.deducted > 0,
     )
     zero = cast(0, MONEY)
     return func.coalesce(taken.scalar_subquery(), zero) - func.coalesce(made_up.scalar_subquery(), zero)

@@ -124,19 +124,23 @@ INSERT INTO commission_entry
   (tenant_id, tenant_path, order_id, order_line_id, status, price, currency, percent, percent_below, revenue, cost,
    amount)
 WITH chain AS (
-  SELECT a.id, a.path, c.depth, o.id AS order_id, o.currency, l.id AS line, l.price, p.sale_price,
-    CASE p.commission_basis WHEN 'SALE_PRICE' THEN coalesce(r.percent, 0) END AS percent,
-    max(coalesce(g.price, p.sale_price)) OVER (PARTITION BY l.id ORDER BY c.depth DESC) AS own_price
+  SELECT a.id, a.path, c.depth, o.id AS order_id, o.currency, l.id AS line, l.price, coalesce(r.percent, 0) AS percent,
+    NULL::numeric AS own_price
   FROM sales_order o
   JOIN order_line l ON l.order_id = o.id
-  JOIN data_package p ON p.id = l.data_package_id
   JOIN tenant_closure c ON c.tenant_id = o.tenant_id
   JOIN tenant a ON a.id = c.ancestor_id AND a.kind = 'AGENT'
-  LEFT JOIN commission_rate r ON r.tenant_id = a.id AND r.data_package_id = p.id
-  LEFT JOIN customer_price g ON g.tenant_id = a.id AND g.data_package_id = p.id
+  LEFT JOIN commission_rate r ON r.tenant_id = a.id AND r.data_package_id = l.data_package_id
+  WHERE o.id = :order AND NOT EXISTS (SELECT FROM order_level_price WHERE order_id = o.id)
+  UNION ALL
+  SELECT a.id, a.path, f.depth, o.id, o.currency, l.id, l.price, NULL, f.price
+  FROM sales_order o
+  JOIN order_line l ON l.order_id = o.id
+  JOIN order_level_price f ON f.order_id = o.id
+  JOIN tenant a ON a.id = f.tenant_id
   WHERE o.id = :order
 ), costs AS (
-  SELECT *, min(least(price, coalesce(price - round(price * percent / 100, 4), least(own_price, sale_price))))
+  SELECT *, min(least(price, coalesce(own_price, price - round(price * percent / 100, 4))))
     OVER (PARTITION BY line ORDER BY depth) AS cost
   FROM chain
 ), levels AS (
@@ -150,7 +154,8 @@ FROM levels WHERE revenue > cost
 RETURNING tenant_id, amount, percent IS NULL AS margin
 """).bindparams(bindparam("order", type_=BigInteger))
 """Each agent from the buyer upwards is paid what it costs the level below, of which the first is the line's price, and
-pays what it costs itself: the price less its share, or its own price. No level pays more than the one below it."""
+pays what it costs itself: the price less its share, or its own price when the order was made. No level pays more than
+the one below it."""
 
 
 async def earn(work: Unit, order: Order, sales: LedgerAccount) -> list[ledger.Movement]:
@@ -189,7 +194,9 @@ async def owed(work: Unit, agent: Tenant, currency: str) -> Decimal:
         CommissionEntry.settlement_id.is_not(None),
     )
     made_up = select(func.coalesce(func.sum(CommissionSettlement.deducted), 0)).where(
-        CommissionSettlement.tenant_id == agent.id, CommissionSettlement.currency == currency
+        CommissionSettlement.tenant_id == agent.id,
+        CommissionSettlement.currency == currency,
+        CommissionSettlement.deducted > 0,
     )
     return Decimal(await work.session.scalar(taken) or 0) - Decimal(await work.session.scalar(made_up) or 0)
 

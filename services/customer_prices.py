@@ -1,21 +1,22 @@
 """What customers pay for the packages by which agents earn their margin, as each level agrees it with those directly
 below it (S2-18).
 
-An agreed price holds where every level above the customer has one, as the greatest of them, and never above the sale
-price: nobody sells for less than it pays. That is worked out whenever it is asked for, so that nothing has to be
-brought up to date below a price that is raised, a package that becomes cheaper, or a branch that moves.
+A price holds where every level above has one, none of them above the next one's, and it is not above the sale price:
+nobody sells for less than it pays. Where a price above is raised or taken back, what was agreed below it lapses, and
+the sale price is paid, from which nobody learns what somebody above pays. That is worked out whenever it is asked for,
+so that nothing has to be brought up to date below; an order keeps what each level pays when it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as insert_or_change
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import Principal, system
 from authz.session import Database
@@ -29,12 +30,33 @@ from services.runtime import Unit, Work
 
 BUYERS = (TenantKind.AGENT, TenantKind.ENTERPRISE)
 
-AGREED = text("""
-SELECT g.data_package_id, max(g.price)
-FROM tenant_closure c JOIN customer_price g ON g.tenant_id = c.ancestor_id
-WHERE c.tenant_id = :buyer AND g.data_package_id = ANY (:packages)
-GROUP BY g.data_package_id HAVING count(*) = (SELECT level FROM tenant WHERE id = :buyer)
+LEVELS = text("""
+WITH levels AS (
+  SELECT p.id AS package, a.id, a.path, a.kind = 'AGENT' AS agent, c.depth, g.price,
+    lag(g.price, 1, 0) OVER (PARTITION BY p.id ORDER BY c.depth DESC) AS above
+  FROM tenant_closure c
+  JOIN tenant a ON a.id = c.ancestor_id AND a.kind <> 'PLATFORM'
+  CROSS JOIN unnest(:packages) AS p (id)
+  LEFT JOIN customer_price g ON g.tenant_id = a.id AND g.data_package_id = p.id AND g.creator_id = a.parent_id
+  WHERE c.tenant_id = :buyer
+)
+SELECT package, id, path, agent, depth,
+  CASE WHEN bool_and(coalesce(price >= above, false)) OVER (PARTITION BY package ORDER BY depth DESC) THEN price END
+FROM levels ORDER BY package, depth
 """).bindparams(bindparam("packages", type_=ARRAY(BigInteger)), bindparam("buyer", type_=BigInteger))
+"""The buyer and each level above it, and what it has agreed with the level above, as far as that holds: what somebody
+who is not its parent any more has set does not."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a package costs a company on the way from the buyer, which is at depth 0, to the platform."""
+
+    tenant: int
+    path: str
+    agent: bool
+    depth: int
+    price: Decimal
 
 
 async def set_price(work: Work, customer_id: int, package_id: int, price: Decimal | None) -> int | None:
@@ -89,16 +111,19 @@ async def _own_price(work: Work, package: DataPackage) -> Decimal:
     seller = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
     if seller is None or seller.kind is TenantKind.PLATFORM:
         return Decimal(0)
-    return await price_for(work, seller, package, package.sale_price)
+    return (await levels_of(work, seller, package, package.sale_price))[0].price
 
 
-async def price_for(work: Unit, buyer: Tenant | None, package: DataPackage, sale_price: Decimal) -> Decimal:
-    """What a customer pays for a package whose sale price is as given; end users pay that."""
-    if buyer is None or package.commission_basis is not CommissionBasis.MARGIN:
-        return sale_price
-    async with work.as_the_system("price of a customer"):
-        agreed = await _agreed(work.session, buyer.id, [package.id])
-    return min(sale_price, agreed.get(package.id, sale_price))
+async def levels_of(work: Unit, buyer: Tenant, package: DataPackage, sale_price: Decimal) -> list[Level]:
+    """What a package of a given sale price costs a customer, first, and each level above it; none at all where agents
+    earn a share of the sale price."""
+    if package.commission_basis is not CommissionBasis.MARGIN:
+        return []
+    async with work.as_the_system("prices of a customer"):
+        found = await work.session.execute(LEVELS, {"buyer": buyer.id, "packages": [package.id]})
+    return [
+        Level(tenant, path, agent, depth, _price(agreed, sale_price)) for _, tenant, path, agent, depth, agreed in found
+    ]
 
 
 async def own_prices(database: Database, caller: Principal, packages: Sequence[Any]) -> list[Decimal | None]:
@@ -106,13 +131,13 @@ async def own_prices(database: Database, caller: Principal, packages: Sequence[A
     if caller.tenant_id is None or caller.tenant_kind not in {kind.name for kind in BUYERS}:
         return [None for _ in packages]
     by_margin = [package.id for package in packages if package.commission_basis == CommissionBasis.MARGIN.name]
-    agreed: Mapping[int, Decimal] = {}
+    agreed: dict[int, Decimal | None] = {}
     if by_margin:
         async with database.transaction(system("prices of a customer")) as session:
-            agreed = await _agreed(session, caller.tenant_id, by_margin)
-    return [min(package.sale_price, agreed.get(package.id, package.sale_price)) for package in packages]
+            found = await session.execute(LEVELS, {"buyer": caller.tenant_id, "packages": by_margin})
+            agreed = {package: price for package, _, _, _, depth, price in found if depth == 0}
+    return [_price(agreed.get(package.id), package.sale_price) for package in packages]
 
 
-async def _agreed(session: AsyncSession, buyer: int, packages: Sequence[int]) -> Mapping[int, Decimal]:
-    found = await session.execute(AGREED, {"buyer": buyer, "packages": list(packages)})
-    return {row[0]: row[1] for row in found}
+def _price(agreed: Decimal | None, sale_price: Decimal) -> Decimal:
+    return sale_price if agreed is None else min(agreed, sale_price)

@@ -53,9 +53,10 @@ async def order_packages(
     source: str,
     remark: str | None,
     batch: tuple[int, int] | None = None,
+    quoted: pricing.Quote | None = None,
 ) -> PackageOrder:
-    """An order of a package for each of some cards within the caller's reach, at today's price (S2-04, S0-28); part of
-    a batch where its task and the number of the part are given.
+    """An order of a package for each of some cards within the caller's reach, at today's price (S2-04, S0-28) or as it
+    was quoted in this transaction; part of a batch where its task and the number of the part are given.
 
     NOT_POSSIBLE_HERE for the platform, which buys nothing of itself; NOT_ACTIVE, WRONG_CARRIER, WRONG_STATUS,
     TOO_MANY, and what ``locked_cards`` refuses.
@@ -76,7 +77,7 @@ async def order_packages(
         task_id=batch[0] if batch else None,
         task_part=batch[1] if batch else None,
     )
-    await place(work, order, buyer, package, cards)
+    await place(work, order, buyer, package, cards, quoted)
     return order
 
 
@@ -90,14 +91,21 @@ async def on_offer(work: Unit, package_id: int) -> DataPackage:
     return package
 
 
-async def place(work: Unit, order: Order, owner: Tenant, package: DataPackage, cards: Sequence[SimCard]) -> None:
+async def place(
+    work: Unit,
+    order: Order,
+    owner: Tenant,
+    package: DataPackage,
+    cards: Sequence[SimCard],
+    quoted: pricing.Quote | None = None,
+) -> None:
     """Writes an order of a package for each of some cards, which the caller holds, at today's price, which for an end
     user is the sale price; it waits for its payment. WRONG_CARRIER, WRONG_STATUS."""
     _check_in_service(cards)
     other = sum(card.carrier is not package.carrier for card in cards)
     if other:
         raise Refusal("WRONG_CARRIER", "cards", count=other)
-    quoted = await pricing.quote(work, package, None if order.end_user_id else owner)
+    quoted = quoted or await pricing.quote(work, package, owner, retail=order.end_user_id is not None)
     order.amount, order.currency = quoted.price * len(cards), package.currency
     if order.amount >= pricing.LARGEST:
         raise Refusal("INVALID", "cards")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
@@ -21,11 +21,18 @@ from authz.principal import system
 from authz.session import Database
 from gateways.upstream import upstreams
 from models.catalog import CatalogStatus, DataPackage, MarkupSign, MarkupType, Pricing, Supplier
-from models.pricing import BillingProduct, BillingProductKind, ExchangeRate, OrderComponent, PackageComponent
+from models.pricing import (
+    BillingProduct,
+    BillingProductKind,
+    ExchangeRate,
+    OrderComponent,
+    OrderLevelPrice,
+    PackageComponent,
+)
 from models.tenancy import Tenant
 from services import validation
 from services.conflicts import told_apart
-from services.customer_prices import price_for
+from services.customer_prices import Level, levels_of
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Unit, Work
@@ -81,6 +88,8 @@ class Quote:
 
     price: Decimal
     parts: Sequence[Part] = ()
+    levels: Sequence[Level] = ()
+    """What it costs the buyer's company and each one above, where agents earn their margin by it."""
 
 
 def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, markup: Decimal) -> Decimal:
@@ -105,15 +114,15 @@ def price_of(parts: Sequence[Part], markup_type: MarkupType, sign: MarkupSign, m
     return price
 
 
-async def quote(work: Unit, package: DataPackage, buyer: Tenant | None) -> Quote:
-    """What one package costs a customer now, or, where no company buys it, an end user; and what it is composed of,
-    which only the system may know.
+async def quote(work: Unit, package: DataPackage, owner: Tenant, *, retail: bool = False) -> Quote:
+    """What one package costs a customer now, or ``retail`` an end user whom it serves; and what that is made of, which
+    only the system may know.
 
     PACKAGE_NOT_PRICED where its price cannot be worked out, CHANNEL_CLOSED where a part of it is to be bought through
     an upstream's channel to which no adapter speaks.
     """
     if package.pricing is Pricing.FIXED:
-        return Quote(await price_for(work, buyer, package, package.sale_price))
+        return await _quoted(work, package, owner, package.sale_price, retail=retail)
     async with work.as_the_system("quote of a package"):
         # held, so that price and parts are of one moment
         held = select(DataPackage).where(DataPackage.id == package.id).with_for_update(read=True)
@@ -127,14 +136,31 @@ async def quote(work: Unit, package: DataPackage, buyer: Tenant | None) -> Quote
         except Refusal:
             # a buyer is not told of what, and in which currency, a package is made
             raise Refusal("PACKAGE_NOT_PRICED", "package") from None
-        return Quote(await price_for(work, buyer, package, sale_price), parts)
+        return replace(await _quoted(work, package, owner, sale_price, retail=retail), parts=parts)
+
+
+async def _quoted(work: Unit, package: DataPackage, owner: Tenant, sale_price: Decimal, *, retail: bool) -> Quote:
+    levels = await levels_of(work, owner, package, sale_price)
+    return Quote(levels[0].price if levels and not retail else sale_price, levels=levels)
 
 
 async def freeze(work: Unit, order_id: int, package: DataPackage, quoted: Quote) -> None:
-    """Keeps with an order what its packages are composed of and what that cost (S2-10)."""
-    if not quoted.parts:
+    """Keeps with an order what its packages are composed of and what that cost (S2-10), and what they cost each agent
+    (S2-18)."""
+    if not quoted.parts and not quoted.levels:
         return
     async with work.as_the_system("costs of an order"):
+        work.session.add_all(
+            OrderLevelPrice(
+                tenant_id=level.tenant,
+                tenant_path=level.path,
+                order_id=order_id,
+                depth=level.depth,
+                price=level.price,
+            )
+            for level in quoted.levels
+            if level.agent
+        )
         work.session.add_all(
             OrderComponent(
                 tenant_id=package.tenant_id,

@@ -150,17 +150,18 @@ async def _part(work: Unit, task: Task, part: int, first: int, cards: Sequence[t
             select(SimCard).where(SimCard.id.in_(keys)).order_by(SimCard.id).with_for_update()
         )
     }
+    quoted: pricing.Quote | None = None
     wrong = {key: code for key in keys if (code := _wrong(held.get(key), package)) is not None}
     right = [key for key in keys if key not in wrong]
     if right and not orders.on_sale(package):
         wrong |= dict.fromkeys(right, "PACKAGE_NOT_ON_SALE")
     elif right:
         buyer = (await work.session.scalars(select(Tenant).where(Tenant.id == task.tenant_id))).one()
-        price = (await pricing.quote(work, package, buyer)).price
-        if price != Decimal(given["price"]):
+        quoted = await pricing.quote(work, package, buyer)
+        if quoted.price != Decimal(given["price"]):
             wrong |= dict.fromkeys(right, "PRICE_CHANGED")
         else:
-            covered = await _covered(work, package, price, len(right))
+            covered = await _covered(work, package, quoted.price, len(right))
             wrong |= dict.fromkeys(right[covered:], "INSUFFICIENT_FUNDS")
     right = [key for key in right if key not in wrong]
     if right:
@@ -171,6 +172,7 @@ async def _part(work: Unit, task: Task, part: int, first: int, cards: Sequence[t
             source=given["source"],
             remark=given["remark"],
             batch=(task.id, part),
+            quoted=quoted,
         )
         await orders.pay_from_balance(work, order.id)
     for place, (key, number) in enumerate(cards, first + 1):

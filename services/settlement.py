@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from sqlalchemy import BigInteger, DateTime, TextClause, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import system
 from authz.session import Database
 from models.commission import CommissionEntry, CommissionEntryStatus
 from models.orders import Order
+
+log = structlog.get_logger()
 
 GRACE = timedelta(hours=1)
 """How long after its end a month is left alone, for payments that began before it."""
@@ -96,7 +100,7 @@ FROM (
     coalesce((SELECT sum(e.amount) FROM commission_entry e WHERE e.tenant_id = s.tenant_id AND e.currency = s.currency
               AND e.status = 'REVERSED' AND e.settlement_id IS NOT NULL), 0)
     - coalesce((SELECT sum(p.deducted) FROM commission_settlement p
-                WHERE p.tenant_id = s.tenant_id AND p.currency = s.currency), 0)) AS owed
+                WHERE p.tenant_id = s.tenant_id AND p.currency = s.currency AND p.deducted > 0), 0)) AS owed
   FROM commission_settlement s WHERE s.id = ANY (:made)
 ) o WHERE o.id = s.id AND o.owed > 0
 """).bindparams(_MADE)
@@ -164,17 +168,25 @@ async def _credit(session: AsyncSession, which: TextClause, made: Sequence[int])
 async def credit_margins(database: Database, order: int | None = None) -> int:
     """Credits what agents earned as their margin by an order, or by all whose turn has not come yet; how many
     settlements were made. A repeat finds nothing to do."""
-    reason, made = system("credit of margins"), 0
-    waiting = [order]
-    if order is None:
-        pending = (CommissionEntry.status == CommissionEntryStatus.PENDING, CommissionEntry.percent.is_(None))
-        async with database.transaction(reason) as session:
-            waiting = list(await session.scalars(select(CommissionEntry.order_id).where(*pending).distinct()))
-    for key in waiting:
-        async with database.transaction(reason) as session:
-            # held, as by everybody who takes a step with an order: nobody gives it back meanwhile
-            await session.scalar(select(Order.id).where(Order.id == key).with_for_update())
-            opened = list(await session.scalars(OPEN_FOR_ORDER, {"order": key}))
-            await _credit(session, CREDIT_MARGIN, opened)
-        made += len(opened)
+    if order is not None:
+        return await _credit_margin(database, order)
+    pending = (CommissionEntry.status == CommissionEntryStatus.PENDING, CommissionEntry.percent.is_(None))
+    waiting = select(CommissionEntry.order_id).where(*pending).distinct().order_by(CommissionEntry.order_id)
+    async with database.transaction(system("margins to be credited")) as session:
+        orders = list(await session.scalars(waiting))
+    made = 0
+    for one in orders:
+        try:
+            made += await _credit_margin(database, one)
+        except SQLAlchemyError:
+            log.exception("a margin cannot be credited", order=one)
     return made
+
+
+async def _credit_margin(database: Database, order: int) -> int:
+    async with database.transaction(system("credit of margins")) as session:
+        # held, as by everybody who takes a step with an order: nobody gives it back meanwhile
+        await session.scalar(select(Order.id).where(Order.id == order).with_for_update())
+        made = list(await session.scalars(OPEN_FOR_ORDER, {"order": order}))
+        await _credit(session, CREDIT_MARGIN, made)
+    return len(made)

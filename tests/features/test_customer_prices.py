@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
-from services import settlement
+from authz.principal import system
+from models.catalog import DataPackage
+from models.tenancy import Tenant
+from services import pricing, settlement
+from services.runtime import Unit
 from tests.support.commerce import (
     PAY,
     PRICE,
@@ -23,6 +27,7 @@ from tests.support.commerce import (
     funded,
     ordered,
     package_id,
+    rates,
     said,
     step,
 )
@@ -37,6 +42,7 @@ BASIS = """mutation($input: UpdateDataPackageInput!) { updateDataPackage(input: 
     dataPackage { commissionBasis } errors { code } } }"""
 ENTRIES = """{ commissionEntries(orderBy: [{field: CREATED_AT}]) { nodes {
     status price percent percentBelow revenue cost amount settlement { month order { id } amount deducted } } } }"""
+MOVE = "mutation($input: MoveTenantInput!) { moveTenant(input: $input) { errors { code } } }"
 INCOME = "query($id: ID!) { tenant(id: $id) { ... on Agent { totalIncome incomeBalance withdrawableIncome } } }"
 PROFIT = """query($level: ProfitLevel!) {
     estimatedProfit(level: $level, firstDay: "2020-01-01", lastDay: "2020-12-31") {
@@ -160,11 +166,11 @@ async def test_a_price_holds_where_every_level_above_has_one(world: World) -> No
     ]
     assert await own_price(world, "acme") == sale, "an enterprise with which nothing was agreed"
     await all_agreed(world, {"acme": "13", "north": "15"})
-    assert [await own_price(world, name) for name in ("north-east", "coast", "acme")] == [
-        "15.0000",
-        "17.0000",
-        "13.0000",
-    ]
+    assert [await own_price(world, name) for name in ("north-east", "coast", "acme")] == [sale, sale, "13.0000"], (
+        "what is below the price above lapses, and nobody learns what that is"
+    )
+    await all_agreed(world, {"north-east": "15", "coast": "15"})
+    assert [await own_price(world, name) for name in ("north-east", "coast")] == ["15.0000", "15.0000"]
     assert await agreed(world, "north", None) == {"customerPrice": None, "errors": []}
     assert {await own_price(world, name) for name in ("north", "north-east", "coast")} == {sale}
     await by_margin(world, "SALE_PRICE")
@@ -247,12 +253,70 @@ async def test_an_order_given_back_before_its_margin_is_credited_leaves_nothing(
     assert held.get(("north", "INCOME"), 0) + held.get(("north", "COMMISSION"), 0) == 0
 
 
+@pytest.mark.feature("S2-18")
+@pytest.mark.parametrize("change", ["lowered", "raised", "taken back", "by share", "cheaper"])
+async def test_an_order_keeps_what_each_level_pays(world: World, change: str) -> None:
+    """Whatever is agreed between order and payment is for later orders."""
+    await rates(world, "50", "40", "30")
+    await by_margin(world)
+    await all_agreed(world, {"north": "12", "north-east": "14", "coast": "17"})
+    await funded(world, "coast", "100")
+    order = (await ordered(world, "coast", world.card_ids("coast")[:1]))["order"]
+    if change == "lowered":
+        await all_agreed(world, {"coast": "14"})
+    elif change == "raised":
+        await all_agreed(world, {"north-east": "20"})
+    elif change == "taken back":
+        assert (await agreed(world, "north", None))["errors"] == []
+    elif change == "by share":
+        await by_margin(world, "SALE_PRICE")
+    else:
+        await world.sql("UPDATE data_package SET sale_price = 13 WHERE code = $1", PACKAGE)
+    assert (await step(world, "coast", PAY, order["id"]))["errors"] == []
+    await world.client.work_off()
+    held = await balances(world)
+    assert {name: held.get((name, "INCOME"), 0) for name in ("north", "north-east", "coast")} == {
+        "north": 2,
+        "north-east": 3,
+        "coast": 0,
+    }
+    assert held["platform", "SALES"] == 12
+
+
+@pytest.mark.feature("S2-18", "S3-01")
+async def test_what_another_parent_agreed_does_not_hold(world: World) -> None:
+    await by_margin(world)
+    await all_agreed(world, {"north": "12", "north-east": "12", "south": "5"})
+    for parent, price in (("platform", f"{PRICE:.4f}"), ("south", f"{PRICE:.4f}"), ("north", "12.0000")):
+        input = {"id": world.id("north-east"), "parent": world.id(parent)}
+        assert (await world.data("admin", MOVE, {"input": input}))["moveTenant"]["errors"] == []
+        assert await own_price(world, "north-east") == price, parent
+
+
+@pytest.mark.feature("S2-16", "S2-18")
+async def test_an_end_user_pays_the_sale_price_and_the_holder_keeps_its_margin(world: World) -> None:
+    await by_margin(world)
+    await all_agreed(world, {"north": "12", "north-east": "14", "coast": "17"})
+    database = world.client.application.runtime.database
+    package = world.packages[PACKAGE].id
+    async with database.transaction(system("test")) as session:
+        work = Unit(system("test"), session)
+        coast = await session.get_one(Tenant, world.tenants["coast"].id)
+        found = await session.get_one(DataPackage, package)
+        retail = await pricing.quote(work, found, coast, retail=True)
+        own = await pricing.quote(work, found, coast)
+    assert (retail.price, own.price) == (PRICE, 17)
+    assert [level.price for level in retail.levels] == [17, 14, 12]
+
+
 def expected(prices: Mapping[str, Decimal], buyer: str, sale: Decimal) -> tuple[Decimal, dict[str, Decimal]]:
     """What a buyer pays and what is left to each agent above it, worked out level by level."""
     paid: list[tuple[str, Decimal]] = []
+    above: Decimal | None = Decimal(0)
     for name in CHAINS[buyer]:
-        above = paid[-1][1] if paid else Decimal(0)
-        paid.append((name, min(sale, max(above, prices.get(name, sale)))))
+        agreed = prices.get(name)
+        above = agreed if above is not None and agreed is not None and agreed >= above else None
+        paid.append((name, sale if above is None else min(sale, above)))
     left = {seller: theirs - own for (seller, own), (_, theirs) in pairwise(paid) if theirs > own}
     return paid[-1][1], left
 

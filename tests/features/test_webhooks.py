@@ -268,7 +268,13 @@ async def test_who_may_not_read_a_thing_is_not_told_of_it(world: World) -> None:
     id, _ = await registered(world, "south", PUBLIC)
     input = {"id": id, "events": ["TASK_FINISHED"]}
     assert await refused(world, "south", UPDATE, {"input": input}) == ("EVENT_NOT_READABLE", "events")
-    assert {told.subject for told in CATALOGUE.values()} == {"SimCard", "Task", "ApiKey", "WebhookEndpoint"}
+    assert {told.subject for told in CATALOGUE.values()} == {
+        "SimCard",
+        "PackageOrder",
+        "Task",
+        "ApiKey",
+        "WebhookEndpoint",
+    }
 
 
 async def test_a_suspended_company_is_told_nothing(inside: World, receiver: Receiver) -> None:

@@ -349,9 +349,9 @@ async def test_every_table_has_marked_rows_of_every_tenant(marked: Marked) -> No
     through_a_marked_row = {
         "commission_entry", "commission_rate", "commission_settlement", "customer_price", "daily_statistic",
         "daily_usage", "first_session", "interval_statistic", "ledger_account", "ledger_entry", "monthly_bill",
-        "monthly_statistic", "monthly_usage", "package_component", "package_subscription", "payment_reconciliation",
-        "retention_policy", "role_department", "role_menu", "session_day", "sim_allocation", "sim_end_user_binding",
-        "sim_package_binding", "sim_plan_change", "staff_position", "usage_ratio",
+        "monthly_statistic", "monthly_usage", "order_level_price", "package_component", "package_subscription",
+        "payment_reconciliation", "retention_policy", "role_department", "role_menu", "session_day", "sim_allocation",
+        "sim_end_user_binding", "sim_package_binding", "sim_plan_change", "staff_position", "usage_ratio",
     }  # fmt: skip
     for name, rows in marked.rows.items():
         marks = {mark for row in rows for mark in MARK.findall(str(row))}

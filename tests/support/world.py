@@ -122,6 +122,7 @@ from models.pricing import (
     BillingProductKind,
     ExchangeRate,
     OrderComponent,
+    OrderLevelPrice,
     PackageComponent,
     ServiceKind,
 )
@@ -561,6 +562,10 @@ async def furnish(world: World) -> None:
         """UPDATE sales_order o SET task_id = t.id, task_part = 0 FROM task t
            WHERE t.tenant_id = o.tenant_id AND o.id % 2 = 0"""
     )
+    await world.sql(
+        """UPDATE commission_settlement s SET order_id = o.id FROM sales_order o
+           WHERE o.tenant_id = s.tenant_id AND o.status = 'PAID' AND s.id % 2 = 0"""
+    )
     for log in ("login_record", "operation_record"):
         await world.sql(
             f"""UPDATE {log} r SET account_id = a.id, real_account_id = a.id FROM staff_account a
@@ -999,6 +1004,7 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
                 starts_at=at if paid else None,
                 ends_at=at + timedelta(days=28) if paid else None,
             ),
+            OrderLevelPrice(**owner, order_id=order.id, depth=0, price=Decimal(5 * tenant.id % 11)),
             CommissionEntry(
                 **owner,
                 order_id=order.id,

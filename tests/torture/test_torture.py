@@ -10,7 +10,7 @@ import pytest
 
 from server.settings import PROJECT
 
-OPERATIONS, PROCESSES, KILLS = 1_200, 4, 6
+OPERATIONS, PROCESSES, KILLS = 900, 3, 4
 
 
 @pytest.mark.feature("S0-48", "S0-50", "S2-18")
