@@ -213,6 +213,18 @@ class Database:
         await self.engine.dispose()
 
     @asynccontextmanager
+    async def alone(self, work: str) -> AsyncIterator[bool]:
+        """Whether nobody else is at a piece of work now, which nobody else begins before the block ends."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            given = bool(await connection.scalar(_ALONE, {"work": work}))
+            try:
+                yield given
+            finally:
+                if given:
+                    await connection.execute(_DONE, {"work": work})
+
+    @asynccontextmanager
     async def transaction(
         self, principal: Principal, exercised: tuple[str, str, Act] | None = None
     ) -> AsyncIterator[AsyncSession]:
@@ -230,6 +242,8 @@ class Database:
             await session.commit()
 
 
+_ALONE = text("SELECT pg_try_advisory_lock(hashtextextended(:work, 0))")
+_DONE = text("SELECT pg_advisory_unlock(hashtextextended(:work, 0))")
 ON_BEHALF_OF = "on_behalf_of"
 """Where a session that acts for another principal keeps whom it acts on behalf of."""
 _CONTEXT = text(

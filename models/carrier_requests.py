@@ -23,7 +23,7 @@ class CarrierRequest(Told, Timestamped, AppendOnly, TenantOwned, Base):
     """One change of one card that its carrier is to make (S0-24). It belongs to the card's holder of that moment."""
 
     __tablename__ = "carrier_request"
-    __changeable__ = (*Told.__telling__, "carrier_no")
+    __changeable__ = (*Told.__telling__, "carrier_no", "answer")
     __constraints__ = (
         CheckConstraint("(action = 'CHANGE_PLAN') = (plan IS NOT NULL)", name="plan_of_a_change"),
         Index("ix_carrier_request_sim_card_id_id", "sim_card_id", "id"),
@@ -36,6 +36,8 @@ class CarrierRequest(Told, Timestamped, AppendOnly, TenantOwned, Base):
     plan: Mapped[str | None]
     """The carrier's own name of the plan that the card is to have."""
     carrier_no: Mapped[str | None]
+    answer: Mapped[str | None]
+    """In the adapter's words, why the carrier did not do it."""
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     sim_card: Mapped[SimCard] = relationship(lazy="raise")

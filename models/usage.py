@@ -160,7 +160,7 @@ class DailyUsage(Personal, Partitioned, LogEntry, Base):
 
     __tablename__ = "daily_usage"
     __retention__ = "usage.dailyMonths"
-    __changeable__ = ("used_kb", "pulled_at")
+    __changeable__ = ("used_kb", "counter_kb", "counter_since", "pulled_at")
     __constraints__ = (
         UniqueConstraint("sim_card_id", "at"),
         CheckConstraint("used_kb >= 0", name="not_negative"),
@@ -169,6 +169,9 @@ class DailyUsage(Personal, Partitioned, LogEntry, Base):
     sim_card_id: Mapped[int]
     day: Mapped[date]
     used_kb: Mapped[int]
+    counter_kb: Mapped[int | None]
+    """What the supplier has counted since ``counter_since``: the day itself, or the beginning of its cycle."""
+    counter_since: Mapped[date | None]
     pulled_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)

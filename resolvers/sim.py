@@ -9,7 +9,7 @@ from sqlalchemy import Select, select
 from strawberry.file_uploads import Upload
 
 import models.sim as stored
-from authz.principal import system
+from authz.principal import ROOT_PATH, system
 from gateways.carrier import CarrierQuery, carriers
 from gateways.http import GatewayError
 from models.catalog import Supplier
@@ -33,6 +33,7 @@ from schema.sim import (
 from schema.system import TaskPayload
 from services.catalog import api_key_binding
 from services.files import TooLargeError, pieces_of
+from services.messages import render
 from services.refusal import Refusal
 from services.sim import allocation, inventory, lifecycle
 from services.sim.selection import Selection
@@ -84,8 +85,15 @@ async def _asked(
         if supplier.api_key_encrypted is not None:
             key = ctx.runtime.keys.decrypt(supplier.api_key_encrypted, api_key_binding(supplier.id))
         found = await ask(CarrierQuery(supplier.interface_name, key, [row.iccid for row in mine]))
-        answers |= {row.id: answer for row, answer in zip(mine, found, strict=True)}
+        answers |= {row.id: _for_caller(ctx, answer) for row, answer in zip(mine, found, strict=True)}
     return [answers[row.id] for row in rows]
+
+
+def _for_caller(ctx: Context, answer: Told | GatewayError) -> Told | GatewayError:
+    """Whom the platform buys from, and what they say, is told to its own staff."""
+    if not isinstance(answer, GatewayError) or ctx.principal.path == ROOT_PATH:
+        return answer
+    return GatewayError(answer.code, render(answer.code, ctx.principal.language, {}))
 
 
 def _entry(input: CreateSimCardInput | CreateSimCardRangeInput) -> inventory.Entry:

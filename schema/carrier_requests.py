@@ -34,8 +34,10 @@ class CarrierRequest(Node):
     status: RequestStatus
     attempts: int = column("How often the carrier was told.")
     last_response: str | None = column(
-        "What came of it last: ACCEPTED, DONE, NOT_DONE, SUPERSEDED by a later wish, or the code of an error."
+        "What came of it last: ACCEPTED, DONE, NOT_DONE, SUPERSEDED by a later wish, NOT_KNOWN where the carrier never "
+        "said, or the code of an error."
     )
+    answer: str | None = column("Why the carrier did not do it, in the words of its adapter; for the platform's staff.")
     created_at: datetime
     submitted_at: datetime | None = column("When the carrier was told last.")
     finished_at: datetime | None

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from authz.principal import system
 from authz.session import Database
+from models.carrier_requests import CarrierAction
 from models.catalog import CatalogStatus, DataPackage, PlanKind
 from models.orders import PackageSubscription
 from models.plan_changes import PlanChangeStatus, SimPlanChange
@@ -139,7 +140,7 @@ async def apply_due(database: Database, now: datetime) -> int:
             failed = list(await session.scalars(FAIL, {"cards": cards, "now": now}))
             applied = list(await session.scalars(APPLY, {"cards": cards, "now": now}))
             await rebind(session, applied)
-            await carrier_requests.wish(session, applied, "CHANGE_PLAN")
+            await carrier_requests.wish(session, applied, CarrierAction.CHANGE_PLAN)
             done += len(failed) + len(applied)
 
 

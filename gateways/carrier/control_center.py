@@ -92,8 +92,9 @@ class ControlCenter:
         return await each(iccids, lambda iccid: self._state(api_key, iccid))
 
     async def usage(self, api_key: str | None, iccids: Sequence[str], day: date) -> list[Used | GatewayError]:
-        if day < datetime.now(CHINA).date() - timedelta(days=1):
-            # of a day before yesterday the cycle would count what has been used since
+        last_of_cycle = cycle_of(day + timedelta(days=1)) > day
+        if day < datetime.now(CHINA).date() - timedelta(days=1) and not last_of_cycle:
+            # a cycle that goes on counts what has been used since
             late = GatewayError("NOT_SUPPORTED", "Control Center tells of cycles and not of days that are past.")
             return [late for _ in iccids]
         return await each(iccids, lambda iccid: self._used(api_key, iccid, day))

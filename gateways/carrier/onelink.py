@@ -308,7 +308,7 @@ class OneLink:
 
         response = await self._partner.send(build)
         if response.status_code != httpx.codes.OK:
-            raise GatewayError("CARRIER_REFUSED", f"OneLink answered with HTTP status {response.status_code}.")
+            raise GatewayError("CARRIER_UNAVAILABLE", f"OneLink answered with HTTP status {response.status_code}.")
         return _result(response.content, item)
 
 

@@ -7,7 +7,12 @@ down_revision = "0032_cards_by_index_alone"
 branch_labels = None
 depends_on = None
 
-CHANGES = ["ALTER TABLE data_package ADD COLUMN carrier_plan TEXT"]
+CHANGES = [
+    "ALTER TABLE data_package ADD COLUMN carrier_plan TEXT",
+    "ALTER TABLE daily_usage ADD COLUMN counter_kb BIGINT, ADD COLUMN counter_since DATE",
+    "GRANT UPDATE (counter_kb) ON daily_usage TO trellis_app",
+    "GRANT UPDATE (counter_since) ON daily_usage TO trellis_app",
+]
 
 TABLES = [
     """
@@ -16,6 +21,7 @@ TABLES = [
         action VARCHAR(40) NOT NULL,
         plan TEXT,
         carrier_no TEXT,
+        answer TEXT,
         status VARCHAR(40) NOT NULL,
         request_no TEXT NOT NULL,
         attempts BIGINT DEFAULT '0' NOT NULL,
@@ -58,7 +64,7 @@ TABLES = [
 ROW_LEVEL_SECURITY = [
     'REVOKE ALL ON carrier_request FROM trellis_app',
     'GRANT SELECT, INSERT ON carrier_request TO trellis_app',
-    'GRANT UPDATE (status, request_no, attempts, last_response, next_attempt_at, submitted_at, finished_at, updated_at, carrier_no) ON carrier_request TO trellis_app',
+    'GRANT UPDATE (status, request_no, attempts, last_response, next_attempt_at, submitted_at, finished_at, updated_at, carrier_no, answer) ON carrier_request TO trellis_app',
     'ALTER TABLE carrier_request ENABLE ROW LEVEL SECURITY',
     'DROP POLICY IF EXISTS carrier_request_reach ON carrier_request',
     "CREATE POLICY carrier_request_reach ON carrier_request TO trellis_app USING (starts_with(tenant_path, (SELECT nullif(current_setting('trellis.path', true), '')))::int <> 0) WITH CHECK (starts_with(tenant_path, (SELECT nullif(current_setting('trellis.path', true), '')))::int <> 0)",

@@ -16,6 +16,7 @@ from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine, Transition
 from services.webhook.events import STATUS_CHANGED, cards_changed
 
+IN_SERVICE = (SimStatus.ACTIVE, SimStatus.SUSPENDED)
 USED_UP = "used up"
 """Why the system suspends a card: with data again, it is resumed."""
 
@@ -54,9 +55,11 @@ async def step(work: Unit, cards: Sequence[SimCard], action: str, reason: str | 
         update(SimCard).where(SimCard.id.in_(keys)).values(**values).execution_options(synchronize_session=False)
     )
     cards_changed(work, STATUS_CHANGED, cards, action=action, status=transition.target.name)
-    if action in carrier_requests.FOLLOWED:
+    followed = carrier_requests.FOLLOWED.get(action)
+    if followed is not None:
         async with work.as_the_system("carriers follow"):
-            await carrier_requests.wish(work.session, keys, action)
+            in_service = [card.id for card in cards if card.status in IN_SERVICE]
+            await carrier_requests.wish(work.session, in_service, followed)
     return keys
 
 

@@ -44,14 +44,16 @@ _CARDS = bindparam("cards", type_=ARRAY(BigInteger))
 
 RECORD = text("""
 WITH told AS (
-  SELECT c.id AS card, c.tenant_id, c.tenant_path, c.end_user_id, t.used
-  FROM unnest(:cards, :used) AS t (card, used) JOIN sim_card c ON c.id = t.card
+  SELECT c.id AS card, c.tenant_id, c.tenant_path, c.end_user_id, t.used, t.counter, t.began
+  FROM unnest(:cards, :used, :counters, :begins) AS t (card, used, counter, began) JOIN sim_card c ON c.id = t.card
 ), before AS (
   SELECT sim_card_id AS card, used_kb FROM daily_usage WHERE at = :at AND sim_card_id = ANY (:cards)
 ), kept AS (
-  INSERT INTO daily_usage AS d (tenant_id, tenant_path, end_user_id, sim_card_id, at, day, used_kb)
-  SELECT tenant_id, tenant_path, end_user_id, card, :at, :day, used FROM told
-  ON CONFLICT (sim_card_id, at) DO UPDATE SET used_kb = excluded.used_kb, pulled_at = now()
+  INSERT INTO daily_usage AS d (tenant_id, tenant_path, end_user_id, sim_card_id, at, day, used_kb, counter_kb,
+                                counter_since)
+  SELECT tenant_id, tenant_path, end_user_id, card, :at, :day, used, counter, began FROM told
+  ON CONFLICT (sim_card_id, at) DO UPDATE SET used_kb = excluded.used_kb, counter_kb = excluded.counter_kb,
+    counter_since = excluded.counter_since, pulled_at = now()
 )
 UPDATE package_subscription s SET updated_at = now(),
   used_kb = greatest(0, s.used_kb + t.used - coalesce(b.used_kb, 0))
@@ -67,6 +69,8 @@ RETURNING s.sim_card_id
 """).bindparams(
     _CARDS,
     bindparam("used", type_=ARRAY(BigInteger)),
+    bindparam("counters", type_=ARRAY(BigInteger)),
+    bindparam("begins", type_=ARRAY(Date)),
     bindparam("at", type_=DateTime(timezone=True)),
     bindparam("day", type_=Date),
     bindparam("since", type_=DateTime(timezone=True)),
@@ -118,7 +122,8 @@ async def pull(database: Database, keys: Keys, day: date) -> Pulled:
     told = missing = 0
     for supplier in suppliers:
         try:
-            found = await _pull_from(database, keys, supplier, day)
+            async with database.alone(f"pull usage of supplier {supplier.id}") as alone:
+                found = await _pull_from(database, keys, supplier, day) if alone else Pulled()
         except Exception:
             # one supplier must not keep the others waiting
             log.exception("usage could not be pulled", supplier=supplier.id, day=str(day))
@@ -183,25 +188,48 @@ async def _without(session: AsyncSession, supplier: int, day: date, after: int) 
     return {row.id: row.iccid for row in rows}
 
 
-BOOKED = text("""
-SELECT t.card, sum(d.used_kb) FROM unnest(:cards, :since) AS t (card, since)
-JOIN daily_usage d ON d.sim_card_id = t.card AND d.at >= t.since AND d.at < :at GROUP BY t.card
+COUNTED = text("""
+SELECT t.card, last.counter_kb, here.booked, c.activated_at >= t.since OR earlier.told AS whole
+FROM unnest(:cards, :since) AS t (card, since)
+JOIN sim_card c ON c.id = t.card
+LEFT JOIN LATERAL (
+  SELECT d.counter_kb FROM daily_usage d
+  WHERE d.sim_card_id = t.card AND d.at >= t.since AND d.at < :at AND d.counter_since = t.since::date
+  ORDER BY d.at DESC LIMIT 1
+) last ON true
+CROSS JOIN LATERAL (
+  SELECT EXISTS (SELECT FROM daily_usage d WHERE d.sim_card_id = t.card AND d.at >= t.since AND d.at < :at) AS booked
+) here
+CROSS JOIN LATERAL (
+  SELECT EXISTS (SELECT FROM daily_usage d WHERE d.sim_card_id = t.card AND d.at < t.since) AS told
+) earlier
 """).bindparams(
     _CARDS,
     bindparam("since", type_=ARRAY(DateTime(timezone=True))),
     bindparam("at", type_=DateTime(timezone=True)),
 )
+"""Of cards that are counted by cycle: the counter as it was last seen in the cycle, whether something is booked on a
+day of it, and whether all that the cycle counts was used with us."""
 
 
 async def _of_the_day(session: AsyncSession, day: date, used: Mapping[int, Used]) -> dict[int, int]:
-    """What cards used on a day, in KB: of those that are counted by cycle, what is not booked on earlier days."""
+    """What cards used on a day, in KB: of those that are counted by cycle, what their counters have gained.
+
+    The counter of a card that is seen in the middle of a cycle for the first time, or was asked for by another
+    interface before, counts from now on; so does one that the supplier has set back.
+    """
     found = {card: one.kb for card, one in used.items()}
     by_cycle = [card for card, one in used.items() if one.since < day]
     if by_cycle:
         since = [_midnight(used[card].since) for card in by_cycle]
         values = {"cards": by_cycle, "since": since, "at": _midnight(day)}
-        for card, booked in await session.execute(BOOKED, values):
-            found[card] = max(0, found[card] - int(booked))
+        for card, last, booked, whole in await session.execute(COUNTED, values):
+            if last is not None and last > used[card].kb:
+                log.warning("a supplier set a counter back", card=card, day=str(day), before=last, now=used[card].kb)
+            if last is not None:
+                found[card] = max(0, used[card].kb - last)
+            elif booked or not whole:
+                found[card] = 0
     return found
 
 
@@ -221,6 +249,8 @@ async def record(database: Database, day: date, used: Mapping[int, Used]) -> Non
         values = {
             "cards": cards,
             "used": [of_the_day[card] for card in cards],
+            "counters": [used[card].kb for card in cards],
+            "begins": [used[card].since for card in cards],
             "at": _midnight(day),
             "day": day,
             "since": since,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
 
+from authz.principal import system
 from gateways.carrier import CardStatus, CarrierQuery, Used, carriers
 from gateways.carrier.cards import CHINA
 from gateways.carrier.connection_management import enciphered
@@ -21,6 +23,7 @@ from gateways.carrier.registry import INTERFACES
 from gateways.carrier.sandbox import CHANGE_PATH
 from gateways.carrier.sandbox import Sandbox as OneLink
 from gateways.http import Partner
+from models.carrier_requests import CarrierAction
 from models.catalog import Carrier
 from planner.ids import encode_id
 from services import carrier_requests, plan_changes
@@ -39,6 +42,7 @@ RETRY = """mutation($input: RetryCarrierRequestInput!) { retryCarrierRequest(inp
     carrierRequest { status } errors { code field } } }"""
 REQUEST_PLAN_CHANGE = """mutation($input: RequestSimPlanChangeInput!) { requestSimPlanChange(input: $input) {
     errors { code field } } }"""
+BIND = """mutation($input: BindSimPackageInput!) { bindSimPackage(input: $input) { errors { code field } } }"""
 SANDBOXES: dict[str, Any] = {
     "onelink": (OneLink, "app:sandbox"),
     "control_center": (ControlCenter, "unicom:sandbox"),
@@ -206,12 +210,119 @@ async def test_a_later_wish_takes_the_place_of_an_earlier_one(carrier: Behind) -
     assert found["errors"] == [{"code": "NEWER_REQUEST", "field": "id"}]
 
 
-async def test_what_a_carrier_refuses_has_failed(carrier: Behind) -> None:
+async def test_what_a_carrier_refuses_is_told_some_times_and_has_failed(carrier: Behind) -> None:
     carrier.sandbox.card(carrier.iccid)["status"] = "RETIRED"
     await carrier.world.sql("UPDATE sim_card SET status = 'SUSPENDED'")
     await carrier.change("resume")
     await carrier.work()
-    assert await carrier.listed() == [("RESUME", "FAILED", 1, "CARRIER_REFUSED")]
+    assert await carrier.listed() == [("RESUME", "PENDING", 1, "CARRIER_REFUSED")]
+    for step in range(1, 10):
+        await carrier.work(step * MINUTES)
+    assert await carrier.listed() == [("RESUME", "FAILED", 5, "CARRIER_REFUSED")]
+    (node,) = (await carrier.world.data("operations", "{ carrierRequests { nodes { answer } } }"))["carrierRequests"][
+        "nodes"
+    ]
+    assert node["answer"] == "Control Center refused with HTTP status 400."
+
+
+async def test_what_was_refused_too_soon_is_done_later(carrier: Behind) -> None:
+    carrier.sandbox.card(carrier.iccid)["status"] = "RETIRED"
+    await carrier.world.sql("UPDATE sim_card SET status = 'SUSPENDED'")
+    await carrier.change("resume")
+    await carrier.work()
+    carrier.sandbox.card(carrier.iccid)["status"] = "DEACTIVATED"
+    await carrier.work(MINUTES)
+    await carrier.work(MINUTES + SECONDS)
+    assert await carrier.listed() == [("RESUME", "SUCCEEDED", 2, "DONE")]
+
+
+@ALL
+async def test_a_later_wish_waits_for_one_that_is_under_way(carrier: Behind) -> None:
+    """However late the call of a slow worker comes in, the card ends as it was wished last."""
+    await carrier.change("suspend")
+    runtime = carrier.world.client.application.runtime
+    (slow,) = await carrier_requests._claim(runtime.database, runtime.keys, datetime.now(UTC))
+    await carrier.change("resume")
+    await carrier.work()
+    assert [one[:3] for one in await carrier.listed()] == [("SUSPEND", "UNKNOWN", 1), ("RESUME", "PENDING", 0)]
+    await carrier_requests._ask(slow)
+    for step in range(1, 6):
+        await carrier.work(step * MINUTES)
+    assert [one[:2] for one in await carrier.listed()] == [("SUSPEND", "SUCCEEDED"), ("RESUME", "SUCCEEDED")]
+    assert await carrier.there() is CardStatus.ACTIVE
+
+
+@pytest.mark.parametrize("carrier", ["control_center", "connection_management"], indirect=True)
+async def test_what_was_lost_is_not_told_again_once_something_else_is_wished(carrier: Behind) -> None:
+    await carrier.fault("lost")
+    await carrier.change("suspend")
+    await carrier.work()
+    await carrier.change("resume")
+    for step in range(1, 5):
+        await carrier.work(step * MINUTES)
+    first, second = await carrier.listed()
+    assert (first[1:], second[1]) == (("FAILED", 1, "SUPERSEDED"), "SUCCEEDED")
+    assert await carrier.there() is CardStatus.ACTIVE
+
+
+@ALL
+async def test_a_card_that_is_given_up_is_cut_off(carrier: Behind) -> None:
+    await carrier.change("suspend")
+    await carrier.work()
+    await carrier.work(SECONDS)
+    await carrier.change("resume")
+    await carrier.change("terminate")
+    assert [one[:2] for one in await carrier.listed()] == [
+        ("SUSPEND", "SUCCEEDED"),
+        ("RESUME", "FAILED"),
+        ("SUSPEND", "PENDING"),
+    ]
+    for step in range(1, 4):
+        await carrier.work(step * MINUTES)
+    assert (await carrier.listed())[2][1] == "SUCCEEDED"
+    assert await carrier.there() is CardStatus.SUSPENDED
+
+
+async def test_nothing_is_retried_that_a_card_is_not_to_be(carrier: Behind) -> None:
+    await carrier.world.sql("UPDATE sim_card SET status = 'SUSPENDED'")
+    await carrier.change("resume")
+    await carrier.world.sql(
+        "UPDATE carrier_request SET status = 'FAILED', finished_at = now(), last_response = 'NOT_DONE'"
+    )
+    await carrier.world.sql("UPDATE sim_card SET status = 'TERMINATED'")
+    retry = {"input": {"id": await carrier.only(), "idempotencyKey": str(uuid.uuid4())}}
+    found = (await carrier.world.data("operations", RETRY, retry))["retryCarrierRequest"]
+    assert found["errors"] == [{"code": "NEWER_REQUEST", "field": "id"}]
+
+
+async def test_what_is_never_known_is_given_up_after_days(carrier: Behind) -> None:
+    await carrier.fault("lost")
+    await carrier.change("suspend")
+    await carrier.work()
+    await carrier.world.sql("UPDATE supplier SET api_key_encrypted = NULL")
+    for days in (1, 2):
+        await carrier.work(timedelta(days=days))
+    assert (await carrier.listed())[0][1] == "UNKNOWN"
+    await carrier.work(timedelta(days=4))
+    assert await carrier.listed() == [("SUSPEND", "FAILED", 1, "NOT_KNOWN")]
+
+
+async def test_one_answer_that_cannot_be_read_keeps_no_other_waiting(
+    carrier: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = carrier.world.card_ids("north")[:2]
+    input = {"cards": {"ids": ids}, "reason": "a reason", "idempotencyKey": str(uuid.uuid4())}
+    await carrier.world.data("operations", CHANGE % "suspendSimCards", {"input": input})
+    change = carriers.change
+
+    async def broken(query: CarrierQuery, request: Any) -> str | None:
+        if carrier.iccid in query.iccids:
+            raise RecursionError
+        return await change(query, request)
+
+    monkeypatch.setattr(carriers, "change", broken)
+    await carrier.work()
+    assert sorted(one[1] for one in await carrier.listed()) == ["ACCEPTED", "UNKNOWN"]
 
 
 async def test_a_card_that_is_as_it_should_be_counts_as_done(carrier: Behind) -> None:
@@ -252,7 +363,7 @@ async def test_who_sees_requests_to_carriers(carrier: Behind) -> None:
     assert len(await carrier.listed("admin")) == len(await carrier.listed("north")) == 1
     assert await carrier.listed("south") == await carrier.listed("acme") == []
     assert (await carrier.world.data("operations", STAFF))["carrierRequests"]["nodes"][0]["requestNo"]
-    for field in ("requestNo", "carrierNo", "plan"):
+    for field in ("requestNo", "carrierNo", "plan", "answer"):
         query = f"{{ carrierRequests {{ nodes {{ {field} }} }} }}"
         assert await carrier.world.codes("north", query) == ["FORBIDDEN"], field
 
@@ -280,13 +391,42 @@ async def test_a_change_of_plan_is_told_to_the_carrier(carrier: Behind) -> None:
     assert carrier.sandbox.devices[carrier.iccid]["ratePlan"] == "MON-30M"
 
 
+@pytest.mark.feature("S0-16")
+@pytest.mark.parametrize("meanwhile", ["bound to another", "bound to nothing", "given up", "of another supplier"])
+async def test_a_plan_that_a_card_has_not_any_more_is_not_told(carrier: Behind, meanwhile: str) -> None:
+    world = carrier.world
+    await world.sql("UPDATE data_package SET carrier_plan = 'MON-30M' WHERE code = 'CM-M-30M'")
+    if meanwhile == "of another supplier":
+        await world.sql("UPDATE data_package SET supplier_id = $1", world.suppliers[Carrier.CUCC].id)
+    key = world.cards["north"][0].id
+    await world.sql("UPDATE sim_card SET package_id = $1 WHERE id = $2", world.packages["CM-M-30M"].id, key)
+    database = world.client.application.runtime.database
+    async with database.transaction(system("test")) as session:
+        await carrier_requests.wish(session, [key], CarrierAction.CHANGE_PLAN)
+    if meanwhile == "given up":
+        await world.sql("UPDATE sim_card SET status = 'TERMINATED'")
+    elif meanwhile != "of another supplier":
+        package = package_id(world, "CM-M-1G") if meanwhile == "bound to another" else None
+        input = {"cards": {"ids": [carrier.card]}, "package": package}
+        assert (await world.data("operations", BIND, {"input": input}))["bindSimPackage"]["errors"] == []
+    await carrier.work()
+    expected = [] if meanwhile == "of another supplier" else [("CHANGE_PLAN", "FAILED", 0, "SUPERSEDED")]
+    assert (await carrier.listed(), carrier.orders()) == (expected, 0)
+
+
 @pytest.mark.feature("S0-31")
 @ALL
 async def test_whether_the_carrier_knows_who_uses_a_card(carrier: Behind) -> None:
     query = "query($id: ID!) { simCard(id: $id) { realNameRegistered } }"
     answer = await carrier.world.run("north", query, {"id": carrier.card})
     if carrier.interface == "control_center":
-        assert [error["extensions"]["code"] for error in answer["errors"]] == ["NOT_SUPPORTED"]
+        (error,) = answer["errors"]
+        assert (error["extensions"]["code"], error["message"]) == (
+            "NOT_SUPPORTED",
+            "The carrier of this card does not tell this.",
+        )
+        answer = await carrier.world.run("operations", query, {"id": carrier.card})
+        assert answer["errors"][0]["message"] == "Control Center does not tell of real names."
         return
     assert answer["data"]["simCard"]["realNameRegistered"] is (
         carrier.interface == "onelink" and int(carrier.iccid[-3]) % 2 == 0
@@ -298,25 +438,72 @@ async def test_whether_the_carrier_knows_who_uses_a_card(carrier: Behind) -> Non
 
 
 @pytest.mark.feature("S0-51")
-async def test_usage_counted_by_cycle_is_booked_by_day(carrier: Behind) -> None:
-    """Each day has what the cycle counts and earlier days of it do not."""
+@pytest.mark.parametrize(
+    ("counters", "expected"),
+    [
+        # a cycle that is seen from its beginning; the second day of it was missed
+        ({0: 300, 2: 1000, 3: 1500}, {0: 300, 2: 700, 3: 500}),
+        # a card that is seen in the middle of a cycle for the first time: what it used before is nobody's
+        ({9: 2_000_000, 10: 2_000_100}, {9: 0, 10: 100}),
+        # a counter that is set back, and one that is corrected
+        ({0: 1000, 1: 5000, 2: 200, 3: 900}, {0: 1000, 1: 4000, 2: 0, 3: 700}),
+    ],
+)
+async def test_usage_counted_by_cycle_is_booked_by_day(
+    carrier: Behind, counters: dict[int, int], expected: dict[int, int]
+) -> None:
+    """Each day has what the counter has gained since it was seen last."""
     runtime = carrier.world.client.application.runtime
-    yesterday = datetime.now(CHINA).date() - timedelta(days=1)
-    begins = cycle_of(yesterday)
-    booked = 0
-    if begins < yesterday:
-        await pulling.record(runtime.database, begins, {carrier.world.cards["north"][0].id: Used(300, since=begins)})
-        booked = 300
-    carrier.sandbox.used[carrier.iccid, str(begins)] = 1000 * 1024
-    await pulling.pull(runtime.database, runtime.keys, yesterday)
-    rows = await carrier.world.sql(
-        "SELECT used_kb FROM daily_usage WHERE sim_card_id = $1 AND day = $2",
-        carrier.world.cards["north"][0].id,
-        yesterday,
-    )
-    assert [row["used_kb"] for row in rows] == [1000 - booked]
-    before = await pulling.pull(runtime.database, runtime.keys, yesterday - timedelta(days=1))
-    assert before.told == 0
+    card, begins = carrier.world.cards["north"][0].id, date(2026, 3, 27)
+    for day, kb in counters.items():
+        for _ in range(2):  # a repeat changes nothing
+            await pulling.record(runtime.database, begins + timedelta(days=day), {card: Used(kb, since=begins)})
+    rows = await carrier.world.sql("SELECT day, used_kb FROM daily_usage WHERE sim_card_id = $1 ORDER BY day", card)
+    assert {(row["day"] - begins).days: row["used_kb"] for row in rows} == expected
+
+
+@pytest.mark.feature("S0-51")
+async def test_a_card_activated_in_a_cycle_owes_all_that_the_cycle_counts(carrier: Behind) -> None:
+    runtime = carrier.world.client.application.runtime
+    card, begins = carrier.world.cards["north"][0].id, date(2026, 3, 27)
+    await carrier.world.sql("UPDATE sim_card SET activated_at = '2026-03-30'")
+    await pulling.record(runtime.database, date(2026, 4, 2), {card: Used(700, since=begins)})
+    # the next cycle, of which the first days were missed: it was known before
+    await pulling.record(runtime.database, date(2026, 4, 29), {card: Used(90, since=date(2026, 4, 27))})
+    rows = await carrier.world.sql("SELECT used_kb FROM daily_usage WHERE sim_card_id = $1 ORDER BY day", card)
+    assert [row["used_kb"] for row in rows] == [700, 90]
+
+
+@pytest.mark.feature("S0-51")
+async def test_what_a_cycle_has_counted_is_pulled_for_yesterday_and_for_its_last_day(carrier: Behind) -> None:
+    runtime = carrier.world.client.application.runtime
+    today = datetime.now(CHINA).date()
+    yesterday = today - timedelta(days=1)
+    last = cycle_of(yesterday) - timedelta(days=1)
+    await carrier.world.sql("UPDATE sim_card SET activated_at = $1", datetime.combine(last, time(), UTC))
+    for day in {last, yesterday}:
+        carrier.sandbox.used[carrier.iccid, str(cycle_of(day))] = 1000 * 1024
+        told = await pulling.pull(runtime.database, runtime.keys, day)
+        assert told.told > 0
+        rows = await carrier.world.sql(
+            "SELECT used_kb FROM daily_usage WHERE day = $1 AND sim_card_id = $2",
+            day,
+            carrier.world.cards["north"][0].id,
+        )
+        assert [row["used_kb"] for row in rows] == [1000]
+    past = next(day for n in range(2, 6) if (day := today - timedelta(days=n)) != last)
+    assert (await pulling.pull(runtime.database, runtime.keys, past)).told == 0
+
+
+async def test_a_supplier_is_pulled_from_by_one_at_a_time(carrier: Behind) -> None:
+    runtime = carrier.world.client.application.runtime
+    day = datetime.now(CHINA).date() - timedelta(days=1)
+    async with AsyncExitStack() as others:
+        for supplier in await carrier.world.sql("SELECT id FROM supplier"):
+            work = f"pull usage of supplier {supplier['id']}"
+            assert await others.enter_async_context(runtime.database.alone(work))
+        assert await pulling.pull(runtime.database, runtime.keys, day) == pulling.Pulled()
+    assert (await pulling.pull(runtime.database, runtime.keys, day)).told > 0
 
 
 @pytest.mark.feature("S0-51")
