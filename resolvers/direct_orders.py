@@ -9,7 +9,7 @@ from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.context import Context, key_of
 from resolvers.sim import selection_of
-from schema.direct_orders import DirectOrder, DirectOrderPayload, RetryDirectOrderInput
+from schema.direct_orders import DirectOrder, DirectOrderPayload, ResolveDirectOrderInput, RetryDirectOrderInput
 from schema.orders import OrderPackagesInput, OrderPayload
 from services import direct_orders as service
 from services import orders
@@ -46,4 +46,13 @@ async def create_direct_order(ctx: Context, input: OrderPackagesInput) -> OrderP
 async def retry_direct_order(ctx: Context, input: RetryDirectOrderInput) -> DirectOrderPayload:
     """Tells an upstream anew what it has refused; never what may have been delivered (S2-19)."""
     changed = await service.retry(ctx.now, key_of(input.id, "dor", "id"))
+    return DirectOrderPayload(direct_order=refer(changed.id), errors=[])
+
+
+@mutation(idempotent=True)
+async def resolve_direct_order(ctx: Context, input: ResolveDirectOrderInput) -> DirectOrderPayload:
+    """Closes a recharge whose outcome is not known, as the upstream has told otherwise; one that was not delivered can
+    be told anew, or its order given back (S2-19)."""
+    key = key_of(input.id, "dor", "id")
+    changed = await service.resolve(ctx.now, key, delivered=input.delivered, reason=input.reason)
     return DirectOrderPayload(direct_order=refer(changed.id), errors=[])

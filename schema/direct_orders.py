@@ -61,6 +61,17 @@ class RetryDirectOrderInput:
     idempotency_key: str
 
 
+@input_type
+class ResolveDirectOrderInput:
+    """A recharge whose outcome the upstream's interface does not tell, whether it was delivered, and how that is known
+    (S2-19)."""
+
+    id: strawberry.ID
+    delivered: bool
+    reason: str
+    idempotency_key: str
+
+
 @value
 class DirectOrderPayload:
     """The recharge as it now is, or why nothing was changed."""

@@ -20,6 +20,7 @@ from models.identity import EndUser, RoleAssignment, StaffAccount
 from models.jobs import JobConcurrency, MisfirePolicy, ScheduledJob
 from models.ledger import LedgerAccount, LedgerAccountKind
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
+from server.demo_sales import sell
 from server.demo_staff import LEADS, organise
 from server.doors import load_menus
 from server.settings import Settings
@@ -107,6 +108,7 @@ ACCOUNTS = (
     ("acme", "enterprise_admin", "Acme Logistics", "agent"),
     ("north", "agent_admin", "North Agency", "agent"),
     ("north-east", "agent_admin", "North-East Agency", "agent"),
+    ("coast", "agent_admin", "North-East Coast Agency", "agent"),
     ("south", "agent_admin", "South Agency", "agent"),
 )
 
@@ -141,8 +143,8 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
     north = await plant(session, _agent("North Agency", 1), platform)
     south = await plant(session, _agent("South Agency", 1), platform)
     east = await plant(session, _agent("North-East Agency", 2), north)
-    await plant(session, _agent("North-East Coast Agency", 3), east)
-    tenants = {tenant.name: tenant for tenant in (platform, acme, north, south, east)}
+    coast = await plant(session, _agent("North-East Coast Agency", 3), east)
+    tenants = {tenant.name: tenant for tenant in (platform, acme, north, south, east, coast)}
     await fill_catalogue(session, platform)
     session.add_all(
         [
@@ -172,6 +174,7 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
     await session.flush()
     await session.execute(text(CARD_ROWS), {"cards": CARDS})
     await session.execute(text(HOLDINGS))
+    await sell(session, platform, (north, east, coast))
     logins += await _organise(session, settings, tenants)
     return logins
 

@@ -22,6 +22,7 @@ from models.direct_orders import DirectOrder
 from models.orders import Order, OrderStatus
 from models.pricing import BillingProduct
 from models.telling import OPEN, RequestStatus
+from services import validation
 from services.catalog import api_key_binding
 from services.keys import Keys
 from services.refusal import Refusal, not_found
@@ -31,6 +32,8 @@ from services.transitions import StateMachine
 TRANSITIONS = StateMachine(
     "DIRECT_ORDER_STATUS",
     ("RETRY", (RequestStatus.FAILED,), RequestStatus.PENDING),
+    ("DELIVERED", (RequestStatus.UNKNOWN, RequestStatus.ACCEPTED), RequestStatus.SUCCEEDED),
+    ("NOT_DELIVERED", (RequestStatus.UNKNOWN, RequestStatus.ACCEPTED), RequestStatus.FAILED),
 )
 BATCH = 5
 CLAIM = timedelta(minutes=2)
@@ -118,6 +121,26 @@ async def retry(work: Unit, key: int) -> DirectOrder:
     found.request_no = f"D{found.order_line_id}-{found.billing_product_id}-{found.attempts + 1}"
     await work.session.flush()
     work.later("direct_orders.submit", {}, of=found)
+    return found
+
+
+async def resolve(work: Unit, key: int, *, delivered: bool, reason: str) -> DirectOrder:
+    """What became of a recharge that the upstream's interface does not tell of, as somebody has learnt otherwise
+    (S2-19).
+
+    DIRECT_ORDER_STATUS for what is decided or was not told yet, UNDER_WAY for what was told only just now.
+    """
+    found = await work.session.scalar(select(DirectOrder).where(DirectOrder.id == key).with_for_update())
+    if found is None:
+        raise not_found("id")
+    why = validation.text(reason, "reason", limit=500)
+    now = datetime.now(UTC)
+    status = TRANSITIONS.lead(found.status, "DELIVERED" if delivered else "NOT_DELIVERED")
+    if found.submitted_at is None or now - found.submitted_at < SURE:
+        raise Refusal("UNDER_WAY", "id")
+    found.last_response = why
+    _finish(found, status, now)
+    await work.session.flush()
     return found
 
 

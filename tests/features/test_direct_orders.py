@@ -32,6 +32,8 @@ CREATE = """mutation($input: OrderPackagesInput!) { createDirectOrder(input: $in
 LIST = """{ directOrders { nodes { id cardNo service status attempts lastResponse quantity
     simCard { displayIccid } order { orderNo } } } }"""
 STAFF = "{ directOrders { nodes { family requestNo upstreamNo article product { code } } } }"
+RESOLVE = """mutation($input: ResolveDirectOrderInput!) { resolveDirectOrder(input: $input) {
+    directOrder { status } errors { code field } } }"""
 RETRY = """mutation($input: RetryDirectOrderInput!) { retryDirectOrder(input: $input) {
     directOrder { status } errors { code field } } }"""
 BOTH = pytest.mark.parametrize("channel", ["PID", "SMART"], indirect=True)
@@ -163,6 +165,31 @@ async def test_an_unknown_outcome_is_asked_after_and_never_told_again(channel: C
     (one,) = await channel.listed()
     assert (one["status"], one["attempts"]) == ("SUCCEEDED", 1)
     assert list(channel.sandbox.submits.values()) == [1]
+
+
+@pytest.mark.feature("S2-19")
+@pytest.mark.parametrize("delivered", [True, False])
+async def test_staff_closes_what_an_upstream_does_not_tell(channel: Channel, delivered: bool) -> None:
+    channel.sandbox.faults["lost"] = 1
+    await channel.order()
+    input = {"delivered": delivered, "reason": "told by telephone"}
+    (one,) = await channel.listed()
+    assert said(await step(channel.world, "operations", RESOLVE, one["id"], **input)) == [("DIRECT_ORDER_STATUS", "id")]
+    await channel.world.client.work_off()
+    assert said(await step(channel.world, "operations", RESOLVE, one["id"], **input)) == [("UNDER_WAY", "id")]
+    await channel.world.sql("UPDATE direct_order SET submitted_at = now() - interval '6 minutes'")
+    refused = await step(channel.world, "operations", RESOLVE, one["id"], **{**input, "reason": " "})
+    assert [code for code, _ in said(refused)] == ["REQUIRED"]
+    for caller in ("north", "sales", "finance"):
+        given = {"input": {"id": one["id"], "idempotencyKey": "r", **input}}
+        assert await channel.world.codes(caller, RESOLVE, given) == ["FORBIDDEN"], caller
+    assert said(await step(channel.world, "operations", RESOLVE, one["id"], **input)) == []
+    await channel.work(timedelta(minutes=8))
+    (one,) = await channel.listed()
+    assert (one["status"], one["lastResponse"]) == ("SUCCEEDED" if delivered else "FAILED", "told by telephone")
+    (order,) = await channel.world.sql("SELECT id FROM sales_order")
+    back = await step(channel.world, "finance", REFUND, encode_id("ord", order["id"]), reason="complaint")
+    assert said(back) == ([("RECHARGED", "id")] if delivered else [])
 
 
 @BOTH

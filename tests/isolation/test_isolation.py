@@ -909,12 +909,12 @@ CATALOGUE = {
     "deleteDictionaryType", "deleteMenuItem", "deletePacketGateway", "deleteParameter", "deleteScheduledJob",
     "discardSettlementStatement", "generateSettlementStatement", "grantMembership", "impersonate", "markRefundPaid",
     "markWithdrawalPaid", "pauseScheduledJob", "reconcilePayments", "recordTopUp", "refundOrder",
-    "regenerateSettlementStatement", "rejectWithdrawal", "requestSimPlanChange", "resolvePaymentDifference",
-    "resumeScheduledJob", "retryCarrierRequest", "retryPaymentRefund", "runScheduledJob", "setCreditLimit",
-    "setDataPackageStatus", "setMenuItemStatus", "setUsageRatio", "settleSettlementStatement", "updateBillingProduct",
-    "updateDataPackage", "updateDictionaryItem", "updateDictionaryType", "updateMenuItem", "updateOutlet",
-    "updatePacketGateway", "updateParameter", "updatePaymentChannel", "updateScheduledJob", "updateSupplier",
-    "withdrawHelpTopic",
+    "regenerateSettlementStatement", "rejectWithdrawal", "requestSimPlanChange", "resolveDirectOrder",
+    "resolvePaymentDifference", "resumeScheduledJob", "retryCarrierRequest", "retryPaymentRefund", "runScheduledJob",
+    "setCreditLimit", "setDataPackageStatus", "setMenuItemStatus", "setUsageRatio", "settleSettlementStatement",
+    "updateBillingProduct", "updateDataPackage", "updateDictionaryItem", "updateDictionaryType", "updateMenuItem",
+    "updateOutlet", "updatePacketGateway", "updateParameter", "updatePaymentChannel", "updateScheduledJob",
+    "updateSupplier", "withdrawHelpTopic",
 }  # fmt: skip
 """What takes ids of the platform's own catalogue or jobs, or moves money; only the platform's staff may call it."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
+
+import pytest
 
 from server.demo import _load
 from server.demo_staff import DEPARTMENTS, LEADS, POSITIONS
@@ -12,6 +15,34 @@ from tests.support.client import Client
 LED = """{ viewer { heldRoles { name dataScope departments { name } } menus { key } }
     staffAccounts(first: 50) { nodes { login department { name } positions(first: 5) { nodes { position { code } } } } }
     departments(first: 50) { nodes { name } } }"""
+
+
+SHARES = """{ commissionEntries(orderBy: [{field: CREATED_AT}]) { nodes { amount percent settlement { amount } } }
+    orders { nodes { amount } } }"""
+
+
+@pytest.mark.feature("S0-48", "S2-18")
+async def test_each_level_of_the_demo_sees_its_own_share_and_no_other(client: Client, place: Place) -> None:
+    logins = {login.account: login for login in await _load(place.settings)}
+    await client.application.runtime.access.changed(policies=True)
+    await client.work_off()
+    found = {}
+    for account in ("north", "north-east", "coast", "south"):
+        token = await client.token("agent", account, logins[account].password)
+        answer = (await client.post("agent", SHARES, token=token)).json()
+        nodes = answer["data"]["commissionEntries"]["nodes"]
+        found[account] = (
+            sum(Decimal(node["amount"]) for node in nodes if node["percent"] is not None),
+            sum(Decimal(node["settlement"]["amount"]) / 2 for node in nodes if node["percent"] is None),
+            len(answer["data"]["orders"]["nodes"]),
+        )
+    tenth = 4 * Decimal("20.48") / 10
+    assert found == {
+        "north": (tenth, 2 * 6, 2),
+        "north-east": (tenth, 2 * 8, 2),
+        "coast": (tenth, 0, 2),
+        "south": (0, 0, 0),
+    }
 
 
 async def test_the_demo_is_loaded_once_and_its_leads_see_their_departments(client: Client, place: Place) -> None:
