@@ -27,23 +27,29 @@ COUNT_LOCK = 0x434F554E
 
 _WINDOW = (bindparam("since", type_=DateTime(timezone=True)), bindparam("until", type_=DateTime(timezone=True)))
 
+GATHER = """
+CREATE TEMP TABLE seen ON COMMIT DROP AS
+SELECT tenant_id, sim_card_id, count(*) AS connections, sum(upload_bytes) AS upload, sum(download_bytes) AS download,
+  min(at) AS at
+FROM session_record WHERE at >= '{since}' AND at < '{until}' GROUP BY tenant_id, sim_card_id
+"""
+"""What each card did in a window, for whoever held it: the records are read once, and all else is made of this."""
+
 SEE_FIRST = text("""
 INSERT INTO first_session AS f (tenant_id, tenant_path, sim_card_id, at)
-SELECT DISTINCT ON (r.sim_card_id) t.id, t.path, r.sim_card_id, r.at
-FROM session_record r JOIN tenant t ON t.id = r.tenant_id
-WHERE r.at >= :since AND r.at < :until
-  AND NOT EXISTS (SELECT FROM first_session k WHERE k.sim_card_id = r.sim_card_id AND k.at <= r.at)
-ORDER BY r.sim_card_id, r.at
+SELECT DISTINCT ON (s.sim_card_id) t.id, t.path, s.sim_card_id, s.at
+FROM seen s JOIN tenant t ON t.id = s.tenant_id
+WHERE NOT EXISTS (SELECT FROM first_session k WHERE k.sim_card_id = s.sim_card_id AND k.at <= s.at)
+ORDER BY s.sim_card_id, s.at
 ON CONFLICT (sim_card_id) DO UPDATE SET at = excluded.at WHERE f.at > excluded.at
-""").bindparams(*_WINDOW)
+""")
 
 UNSEE = text("""
 UPDATE session_day d SET changed_at = clock_timestamp()
-FROM (SELECT DISTINCT (f.at AT TIME ZONE :zone)::date AS day FROM first_session f
-      JOIN session_record r ON r.sim_card_id = f.sim_card_id
-      WHERE r.at >= :since AND r.at < :until AND r.at < f.at) m
+FROM (SELECT DISTINCT (f.at AT TIME ZONE :zone)::date AS day
+      FROM seen s JOIN first_session f ON f.sim_card_id = s.sim_card_id AND s.at < f.at) m
 WHERE d.day = m.day AND d.day <> :day AND NOT d.closed
-""").bindparams(*_WINDOW)
+""")
 """Days that lose a new user, because the card was seen before, are counted again."""
 
 COUNT_DAY = text("""
@@ -51,9 +57,9 @@ INSERT INTO daily_statistic AS d (tenant_id, tenant_path, day, connections, acti
                                   download_bytes, counted_at)
 SELECT a.id, a.path, :day, sum(connections), sum(cards), sum(new_users), sum(upload), sum(download), clock_timestamp()
 FROM (
-  SELECT tenant_id, count(*) AS connections, count(DISTINCT sim_card_id) AS cards, 0 AS new_users,
-    sum(upload_bytes) AS upload, sum(download_bytes) AS download
-  FROM session_record WHERE at >= :since AND at < :until GROUP BY tenant_id
+  SELECT tenant_id, sum(connections) AS connections, count(*) AS cards, 0 AS new_users, sum(upload) AS upload,
+    sum(download) AS download
+  FROM seen GROUP BY tenant_id
   UNION ALL
   SELECT tenant_id, 0, 0, count(*), 0, 0 FROM first_session WHERE at >= :since AND at < :until GROUP BY tenant_id
 ) held
@@ -86,15 +92,17 @@ ON CONFLICT (tenant_id, month) DO UPDATE SET connections = excluded.connections,
 """)
 
 COUNT_INTERVALS = text("""
-WITH change AS (
-  SELECT tenant_id, greatest(date_bin('5 minutes', at, '2000-01-01+00'), :since) AS at, 1 AS connections, 0 AS new_users
+WITH open AS MATERIALIZED (
+  SELECT tenant_id, greatest(date_bin('5 minutes', at, '2000-01-01+00'), :since) AS at,
+    date_bin('5 minutes', ended_at, '2000-01-01+00') AS ended, count(*) AS connections
   FROM session_record
   WHERE at >= :oldest AND at < :until AND coalesce(ended_at, 'infinity') >= :since
+  GROUP BY 1, 2, 3
+), change AS (
+  SELECT tenant_id, at, connections, 0 AS new_users FROM open
   UNION ALL
-  SELECT tenant_id, date_bin('5 minutes', ended_at, '2000-01-01+00') + interval '5 minutes', -1, 0
-  FROM session_record
-  WHERE at >= :oldest AND at < :until AND ended_at >= :since
-    AND date_bin('5 minutes', ended_at, '2000-01-01+00') + interval '5 minutes' < :until
+  SELECT tenant_id, ended + interval '5 minutes', -connections, 0 FROM open
+  WHERE ended + interval '5 minutes' < :until
   UNION ALL
   SELECT tenant_id, date_bin('5 minutes', at, '2000-01-01+00'), 0, 1
   FROM first_session WHERE at >= :since AND at < :until
@@ -156,15 +164,21 @@ async def count_due(database: Database, now: datetime) -> int:
 
 async def count_day(session: AsyncSession, day: date, now: datetime) -> None:
     """Counts a day from its records: its statistics, its intervals so far, and its month."""
+    since, until = await roll_up(session, day)
+    await _count_intervals(session, since, min(until, _binned(now)))
+
+
+async def roll_up(session: AsyncSession, day: date) -> tuple[datetime, datetime]:
+    """Counts the statistics of a day, and its month; when the day begins and ends."""
     zone = await _zone(session)
     since, until = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (day, day + timedelta(days=1)))
-    window = {"since": since, "until": until}
-    await session.execute(UNSEE, {**window, "zone": zone.key, "day": day})
-    await session.execute(SEE_FIRST, window)
-    await session.execute(COUNT_DAY, {**window, "day": day})
+    await _gather(session, since, until)
+    await session.execute(UNSEE, {"zone": zone.key, "day": day})
+    await session.execute(SEE_FIRST)
+    await session.execute(COUNT_DAY, {"since": since, "until": until, "day": day})
     await session.execute(GROW, {"day": day})
     await session.execute(COUNT_MONTH, {"month": day.replace(day=1)})
-    await _count_intervals(session, since, min(until, _binned(now)))
+    return since, until
 
 
 async def count_present(database: Database, now: datetime) -> None:
@@ -172,8 +186,15 @@ async def count_present(database: Database, now: datetime) -> None:
     async with database.transaction(system("count sessions")) as session:
         await session.execute(select(func.pg_advisory_xact_lock(COUNT_LOCK)))
         until = _binned(now)
-        await session.execute(SEE_FIRST, {"since": until - RECENT, "until": until})
+        await _gather(session, until - RECENT, until)
+        await session.execute(SEE_FIRST)
         await _count_intervals(session, until - RECENT, until)
+
+
+async def _gather(session: AsyncSession, since: datetime, until: datetime) -> None:
+    # statements that make tables take no parameters
+    await session.execute(text(GATHER.format(since=since.isoformat(), until=until.isoformat())))
+    await session.execute(text("ANALYZE seen"))
 
 
 async def _count_intervals(session: AsyncSession, since: datetime, until: datetime) -> None:

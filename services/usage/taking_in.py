@@ -12,7 +12,7 @@ import contextlib
 import csv
 import unicodedata
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,34 +54,49 @@ CREATE TEMP TABLE staging (
 ) ON COMMIT DROP
 """
 MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d(:?\d\d)?)$"
-COUNT = r"^\d{1,15}$"
+MAX_DIGITS = 15
 MAX_NUMBER = 200
+
+
+def _moment(column: str) -> str:
+    """A moment, or null for what is none; that of most files is known by its shape, which is cheaper than a pattern."""
+    plain = f"s.{column} LIKE '____-__-__T__:__:__Z' AND translate(s.{column}, '0123456789', '') = '--T::Z'"
+    return (
+        f"CASE WHEN ({plain} OR s.{column} ~ '{MOMENT}') AND pg_input_is_valid(s.{column}, 'timestamptz') "
+        f"THEN s.{column}::timestamptz END"
+    )
+
+
+def _count(column: str) -> str:
+    """A number of bytes, or null for what is none."""
+    digits = f"translate(s.{column}, '0123456789', '') = '' AND length(s.{column}) BETWEEN 1 AND {MAX_DIGITS}"
+    return f"CASE WHEN {digits} THEN s.{column}::bigint END"
+
+
 JUDGE = f"""
 CREATE TEMP TABLE judged ON COMMIT DROP AS
-SELECT t.*, CASE
+SELECT t.*, (begun AT TIME ZONE $1)::date AS day, CASE
     WHEN gateway_id IS NULL THEN 'gateway'
     WHEN session_no = '' OR length(session_no) > {MAX_NUMBER} THEN 'session_no'
     WHEN sim_card_id IS NULL THEN 'card'
     WHEN begun IS NULL OR begun < now() - interval '60 days' OR begun > now() + interval '1 hour' THEN 'begun'
     WHEN told_end <> '' AND (ended IS NULL OR ended < begun OR ended > now() + interval '1 hour') THEN 'ended'
     WHEN upload IS NULL THEN 'upload' WHEN download IS NULL THEN 'download'
-    WHEN EXISTS (SELECT FROM session_day d WHERE d.closed AND d.day = (begun AT TIME ZONE $1)::date) THEN 'day'
+    WHEN d.day IS NOT NULL THEN 'day'
     END AS fault
 FROM (
     SELECT s.row_number, g.id AS gateway_id, coalesce(trim(s.session_no), '') AS session_no,
         coalesce(c.id, i.id) AS sim_card_id, coalesce(c.tenant_id, i.tenant_id) AS tenant_id,
         coalesce(c.tenant_path, i.tenant_path) AS tenant_path, coalesce(trim(s.ended), '') AS told_end,
-        CASE WHEN s.begun ~ '{MOMENT}' AND pg_input_is_valid(s.begun, 'timestamptz')
-            THEN s.begun::timestamptz END AS begun,
-        CASE WHEN s.ended ~ '{MOMENT}' AND pg_input_is_valid(s.ended, 'timestamptz')
-            THEN s.ended::timestamptz END AS ended,
-        CASE WHEN s.upload ~ '{COUNT}' THEN s.upload::bigint END AS upload,
-        CASE WHEN s.download ~ '{COUNT}' THEN s.download::bigint END AS download
+        {_moment("begun")} AS begun, {_moment("ended")} AS ended,
+        {_count("upload")} AS upload, {_count("download")} AS download
     FROM staging s
     LEFT JOIN packet_gateway g ON g.code = s.gateway AND g.status = 'ACTIVE'
     LEFT JOIN sim_card c ON c.iccid = s.iccid
     LEFT JOIN sim_card i ON i.imsi = s.imsi AND coalesce(s.iccid, '') = ''
+    OFFSET 0 -- so that what is read of a row is read once
 ) t
+LEFT JOIN session_day d ON d.closed AND d.day = (begun AT TIME ZONE $1)::date
 """  # noqa: S608 - our own patterns
 ENTER = """
 INSERT INTO session_record (tenant_id, tenant_path, at, ended_at, session_no, sim_card_id, packet_gateway_id,
@@ -99,27 +114,30 @@ WHERE r.packet_gateway_id = t.gateway_id AND r.session_no = t.session_no AND r.a
     AND (r.ended_at IS DISTINCT FROM greatest(r.ended_at, t.ended) OR r.upload_bytes < t.upload
          OR r.download_bytes < t.download)
 """
+DAYS = """
+SELECT (begun AT TIME ZONE 'UTC')::date AS stored, day, count(*) AS rows,
+    max((coalesce(ended, now()) AT TIME ZONE $1)::date) AS last
+FROM judged WHERE fault IS NULL GROUP BY stored, day
+"""
+"""The days of the rows that are taken in, as records are stored and as they are counted, and until when sessions of
+each last."""
 MARK_DAYS = """
 INSERT INTO session_day AS d (tenant_id, tenant_path, day, changed_at)
-SELECT DISTINCT $1::bigint, $2, (begun AT TIME ZONE $3)::date, now() FROM judged WHERE fault IS NULL
+SELECT $1::bigint, $2, day, now() FROM unnest($3::date[]) AS t (day) ORDER BY day
 ON CONFLICT (day) DO UPDATE SET changed_at = clock_timestamp()
 """
 """Once whoever counts a day has let go of it, so that it is counted again."""
 MARK_LATER_DAYS = """
 UPDATE session_day d SET changed_at = clock_timestamp()
-FROM (
-    SELECT min((j.begun AT TIME ZONE $1)::date) AS first, max((e.at AT TIME ZONE $1)::date) AS last
-    FROM judged j
-    LEFT JOIN session_record r ON r.packet_gateway_id = j.gateway_id AND r.session_no = j.session_no AND r.at = j.begun
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN r.id IS NOT NULL AND r.ended_at IS NULL THEN now() ELSE coalesce(j.ended, now()) END AS at
-    ) e
-    WHERE j.fault IS NULL AND (j.begun AT TIME ZONE $1)::date < (e.at AT TIME ZONE $1)::date
-) s
-WHERE d.day > s.first AND d.day <= s.last AND NOT d.closed
+FROM unnest($1::date[], $2::date[]) AS t (day, last) WHERE d.day > t.day AND d.day <= t.last AND NOT d.closed
 """
-"""Days into which sessions last, or were thought to, are counted again too."""
-DAYS = "SELECT DISTINCT (begun AT TIME ZONE 'UTC')::date AS day FROM judged WHERE fault IS NULL"
+"""Days into which sessions last are counted again too ..."""
+THOUGHT_TO_LAST = """
+SELECT min(j.day) FROM judged j
+JOIN session_record r ON r.packet_gateway_id = j.gateway_id AND r.session_no = j.session_no AND r.at = j.begun
+WHERE j.fault IS NULL AND r.ended_at IS NULL
+"""
+"""... and those into which they were thought to, as their end was not known before."""
 REFUSE = f"""
 INSERT INTO task_refusal (tenant_id, tenant_path, task_id, row_number, column_name, value, code)
 SELECT $1, $2, $3, j.row_number,
@@ -176,12 +194,21 @@ async def _enter(database: Database, main: asyncpg.Connection[Any], run: Run, pa
         await main.execute("SELECT pg_advisory_xact_lock($1)", SESSIONS_LOCK)
         seen = _count_of(await main.execute(JUDGE.replace("$1", _quoted(zone))))
         await run.progress.tell(0, total=seen)
-        refused = _count_of(await main.execute(REFUSE, task.tenant_id, task.tenant_path, task.id))
-        await _open_partitions(database, [row["day"] for row in await main.fetch(DAYS)])
-        await main.execute(MARK_LATER_DAYS, zone)
-        if _count_of(await main.execute(ENTER)) < seen - refused:
+        days = await main.fetch(DAYS, zone)
+        taken = sum(row["rows"] for row in days)
+        refused = seen - taken
+        if refused:
+            await main.execute(REFUSE, task.tenant_id, task.tenant_path, task.id)
+        await _open_partitions(database, sorted({row["stored"] for row in days}))
+        lasting = {row["day"]: max(one["last"] for one in days if one["day"] == row["day"]) for row in days}
+        entered = _count_of(await main.execute(ENTER))
+        if entered < taken:
+            since = await main.fetchval(THOUGHT_TO_LAST)
+            if since is not None:
+                lasting[since] = datetime.now(UTC).date() + timedelta(days=1)
             await main.execute(GROW)
-        await main.execute(MARK_DAYS, task.tenant_id, task.tenant_path, zone)
+        await main.execute(MARK_LATER_DAYS, list(lasting), list(lasting.values()))
+        await main.execute(MARK_DAYS, task.tenant_id, task.tenant_path, sorted({row["day"] for row in days}))
         await succeed(main, task, done=seen - refused, failed=refused, total=seen)
 
 

@@ -20,7 +20,7 @@ class Kind(enum.Enum):
     """Asked for, and paid, rejected or taken back."""
 
 
-WEIGHTS = {Kind.TRANSFER: 85, Kind.TOP_UP: 4, Kind.ORDER: 7, Kind.WITHDRAWAL: 4}
+WEIGHTS = {Kind.TRANSFER: 92, Kind.TOP_UP: 2, Kind.ORDER: 4, Kind.WITHDRAWAL: 2}
 CUSTOMERS = ("north", "north-east", "coast", "south", "south-west", "acme")
 AGENTS = ("north", "north-east", "coast", "south")
 
