@@ -128,6 +128,8 @@ SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     UPDATE ledger_account SET balance = balance + NEW.amount WHERE id = NEW.ledger_account_id
     RETURNING balance INTO NEW.balance_after;
+    -- numbered while the account is held: in the order in which its balance moved
+    NEW.id := nextval('ledger_entry_id_seq');
     RETURN NEW;
 END $$""",
         """CREATE OR REPLACE TRIGGER ledger_entry_moves_balance BEFORE INSERT ON ledger_entry

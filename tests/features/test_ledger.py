@@ -339,3 +339,26 @@ async def test_many_transfers_at_once_lose_nothing_and_pass_no_floor(world: Worl
     for row in balances:
         assert row["balance"] == row["total"]
         assert row["floor"] is None or row["balance"] >= row["floor"]
+
+
+@pytest.mark.feature("S2-18")
+async def test_entries_are_numbered_in_the_order_in_which_they_moved_their_account(world: World) -> None:
+    """Numbers are handed out while the account is held: one that was drawn before that is not kept."""
+    first, second = await accounts(world, 2)
+    await move(world, "before", {first: Decimal(1), second: Decimal(-1)})
+    await world.sql(
+        """WITH t AS (INSERT INTO ledger_transfer (tenant_id, tenant_path, kind, idempotency_key)
+                      SELECT id, path, 'OPENING', 'after' FROM tenant WHERE level = 0 RETURNING id)
+           INSERT INTO ledger_entry (id, tenant_id, tenant_path, transfer_id, ledger_account_id, amount)
+           SELECT -a.id, a.tenant_id, a.tenant_path, t.id, a.id, CASE WHEN a.id = $1 THEN 2 ELSE -2 END
+           FROM ledger_account a, t WHERE a.id IN ($1, $2)""",
+        first,
+        second,
+    )
+    for account, expected in ((first, [1, 3]), (second, [-1, -3])):
+        rows = await world.sql(
+            "SELECT id, balance_after FROM ledger_entry WHERE ledger_account_id = $1 ORDER BY id", account
+        )
+        before = [row["balance_after"] for row in rows]
+        assert [later - before[0] for later in before[1:]] == [expected[1] - expected[0]]
+        assert rows[0]["id"] > 0
