@@ -192,6 +192,8 @@ async def count_present(database: Database, now: datetime) -> None:
 
 
 async def _gather(session: AsyncSession, since: datetime, until: datetime) -> None:
+    # so many cards are summed in memory
+    await session.execute(text("SET LOCAL work_mem = '256MB'"))
     # statements that make tables take no parameters
     await session.execute(text(GATHER.format(since=since.isoformat(), until=until.isoformat())))
     await session.execute(text("ANALYZE seen"))
