@@ -49,8 +49,8 @@ class CustomerPrice(Node):
     """What a customer pays for a data package, as agreed with the one above it; of a package by which agents earn their
     margin (S2-18).
 
-    It holds where each level above the customer has a price, too, as the greatest of them and never above the sale
-    price; otherwise the customer pays the sale price.
+    It holds where each level above the customer has a price, too, none of them above the next one's, and it is not
+    above the sale price; otherwise it has lapsed, and the customer pays the sale price.
     """
 
     price: Decimal = column("For one period, in the package's currency.")
