@@ -481,7 +481,7 @@ async def test_what_a_cycle_has_counted_is_pulled_for_yesterday_and_for_its_last
     yesterday = today - timedelta(days=1)
     last = cycle_of(yesterday) - timedelta(days=1)
     await carrier.world.sql("UPDATE sim_card SET activated_at = $1", datetime.combine(last, time(), UTC))
-    for day in {last, yesterday}:
+    for day in sorted({last, yesterday}):
         carrier.sandbox.used[carrier.iccid, str(cycle_of(day))] = 1000 * 1024
         told = await pulling.pull(runtime.database, runtime.keys, day)
         assert told.told > 0
