@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Generic, TypeVar
@@ -40,6 +42,23 @@ class GatewayError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+LONGEST_ANSWER = 1_000
+"""So many characters of an answer are kept."""
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """What partners answer within the block, as it comes, for the books of whoever asked; what holds secrets is left
+    out."""
+    heard: list[str] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)
 
 
 class CircuitBreaker:
@@ -126,16 +145,18 @@ class Partner:
         self._breaker = breaker or CircuitBreaker()
         self._lines = PerLoop(self._line)
 
-    async def send(self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool = True) -> httpx.Response:
+    async def send(
+        self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool = True, secret: bool = False
+    ) -> httpx.Response:
         """The partner's answer, whatever it says, unless it is HTTP 429 or 5xx, which count as no answer.
 
         The request is built anew for each attempt: partners want call numbers and signatures that are used once. Only
         idempotent methods are repeated, after connection errors and passing statuses; a timeout is not, because
-        somebody is waiting. Without ``repeat`` nothing is.
+        somebody is waiting. Without ``repeat`` nothing is. An answer that is ``secret`` is not heard.
         """
         attempt = 1
         while True:
-            outcome = await self._attempt(build, repeat=repeat)
+            outcome = await self._attempt(build, repeat=repeat, secret=secret)
             if isinstance(outcome, httpx.Response):
                 return outcome
             log.warning("a partner failed", partner=self.name, reason=outcome.reason, attempt=attempt)
@@ -161,7 +182,7 @@ class Partner:
         )
 
     async def _attempt(
-        self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool
+        self, build: Callable[[httpx.AsyncClient], httpx.Request], *, repeat: bool, secret: bool
     ) -> httpx.Response | _Failure:
         line = self._lines.get()
         async with line.slots:
@@ -176,6 +197,9 @@ class Partner:
                 self._breaker.failed()
                 reason = "did not answer in time" if _is_timeout(error) else "could not be reached"
                 return _Failure(reason, worth_repeating=idempotent and isinstance(error, CONNECTION_ERRORS))
+            heard = _heard.get()
+            if heard is not None and not secret:
+                heard.append(response.text[:LONGEST_ANSWER])
             status = response.status_code
             if status == 429 or status >= 500:
                 self._breaker.failed()

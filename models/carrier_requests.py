@@ -37,7 +37,7 @@ class CarrierRequest(Told, Timestamped, AppendOnly, TenantOwned, Base):
     """The carrier's own name of the plan that the card is to have."""
     carrier_no: Mapped[str | None]
     answer: Mapped[str | None]
-    """In the adapter's words, why the carrier did not do it."""
+    """What the carrier answered last, as it came, or why there is no answer."""
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     sim_card: Mapped[SimCard] = relationship(lazy="raise")

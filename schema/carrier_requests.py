@@ -37,7 +37,9 @@ class CarrierRequest(Node):
         "What came of it last: ACCEPTED, DONE, NOT_DONE, SUPERSEDED by a later wish, NOT_KNOWN where the carrier never "
         "said, or the code of an error."
     )
-    answer: str | None = column("Why the carrier did not do it, in the words of its adapter; for the platform's staff.")
+    answer: str | None = column(
+        "What the carrier answered last, as it came, or why there is no answer; for the platform's staff."
+    )
     created_at: datetime
     submitted_at: datetime | None = column("When the carrier was told last.")
     finished_at: datetime | None

@@ -25,7 +25,7 @@ from authz.principal import system
 from authz.session import Database
 from gateways.carrier import CardChange, CarrierQuery, ChangeRequest, carriers
 from gateways.carrier.registry import INTERFACES
-from gateways.http import GatewayError
+from gateways.http import GatewayError, hearing
 from models.carrier_requests import CarrierAction, CarrierRequest
 from models.catalog import DataPackage, Supplier
 from models.sim import SimCard, SimStatus
@@ -141,9 +141,9 @@ async def carry_out(database: Database, keys: Keys, now: datetime) -> int:
     Two at once share them."""
     done, ahead, until = 0, now - datetime.now(UTC), time.monotonic() + SECONDS
     while time.monotonic() < until and (due := await _claim(database, keys, datetime.now(UTC) + ahead)):
-        for one, outcome in zip(due, await asyncio.gather(*map(_ask, due)), strict=True):
+        for one, (outcome, answer) in zip(due, await asyncio.gather(*map(_ask, due)), strict=True):
             try:
-                await _settle(database, one, outcome, datetime.now(UTC) + ahead)
+                await _settle(database, one, outcome, answer, datetime.now(UTC) + ahead)
             except Exception:
                 # one card must not keep the others waiting
                 log.exception("a request to a carrier could not be carried out", carrier_request=one.key)
@@ -200,18 +200,30 @@ def _api_key(keys: Keys, supplier: Supplier) -> str | None:
         return None
 
 
-async def _ask(due: _Due) -> bool | str | GatewayError | None:
-    """What the carrier says: of what it is told, its number or nothing; of what it was told, whether it is done."""
+Outcome = bool | str | GatewayError | None
+"""What a carrier says: of what it is told, its number or nothing; of what it was told, whether it is done."""
+
+
+async def _ask(due: _Due) -> tuple[Outcome, str | None]:
+    """What the carrier says, and its answer as it came, or else why there is none."""
+    with hearing() as heard:
+        try:
+            return await _say(due, heard)
+        except Exception:
+            # one answer must not take those of the others with it
+            log.exception("an answer of a carrier cannot be read", carrier_request=due.key)
+            unread = GatewayError("CARRIER_UNAVAILABLE", "The carrier gave an answer that cannot be read.")
+            return unread, heard[-1] if heard else str(unread)
+
+
+async def _say(due: _Due, heard: list[str]) -> tuple[Outcome, str | None]:
+    told = due.status is RequestStatus.PENDING
     try:
-        if due.status is not RequestStatus.PENDING:
-            return await carriers.changed(due.query, due.request)
-        return await carriers.change(due.query, due.request)
+        found: Outcome = await (carriers.change if told else carriers.changed)(due.query, due.request)
     except GatewayError as error:
-        return error if due.status is not RequestStatus.PENDING else await _as_wanted(due, error)
-    except Exception:
-        # one answer must not take those of the others with it
-        log.exception("an answer of a carrier cannot be read", carrier_request=due.key)
-        return GatewayError("CARRIER_UNAVAILABLE", "The carrier gave an answer that cannot be read.")
+        answer = heard[-1] if heard else str(error)
+        return (await _as_wanted(due, error) if told else error), answer
+    return found, heard[-1] if heard else None
 
 
 async def _as_wanted(due: _Due, refused: GatewayError) -> bool | GatewayError:
@@ -224,7 +236,7 @@ async def _as_wanted(due: _Due, refused: GatewayError) -> bool | GatewayError:
     return refused
 
 
-async def _settle(database: Database, due: _Due, outcome: bool | str | GatewayError | None, now: datetime) -> None:
+async def _settle(database: Database, due: _Due, outcome: Outcome, answer: str | None, now: datetime) -> None:
     async with database.transaction(system("carrier requests")) as session:
         request = (
             await session.scalars(select(CarrierRequest).where(CarrierRequest.id == due.key).with_for_update())
@@ -232,7 +244,7 @@ async def _settle(database: Database, due: _Due, outcome: bool | str | GatewayEr
         if request.status not in OPEN or request.attempts != due.attempts:
             return  # something else has been asked for meanwhile
         request.next_attempt_at = now + min(FIRST_PAUSE * int(2 ** min(request.attempts, 8)), LONGEST_PAUSE)
-        request.answer = str(outcome)[:500] if isinstance(outcome, GatewayError) else None
+        request.answer = answer
         if isinstance(outcome, GatewayError):
             await _not_done(session, request, due, outcome.code, now)
         elif due.status is RequestStatus.PENDING and outcome is not True:

@@ -306,7 +306,7 @@ class OneLink:
                 return client.build_request("GET", url, params=params)
             return client.build_request("POST", url, params=params, data=dict(form))
 
-        response = await self._partner.send(build)
+        response = await self._partner.send(build, secret=item is _Token)
         if response.status_code != httpx.codes.OK:
             raise GatewayError("CARRIER_UNAVAILABLE", f"OneLink answered with HTTP status {response.status_code}.")
         return _result(response.content, item)

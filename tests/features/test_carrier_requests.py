@@ -222,7 +222,36 @@ async def test_what_a_carrier_refuses_is_told_some_times_and_has_failed(carrier:
     (node,) = (await carrier.world.data("operations", "{ carrierRequests { nodes { answer } } }"))["carrierRequests"][
         "nodes"
     ]
-    assert node["answer"] == "Control Center refused with HTTP status 400."
+    assert "refused by the sandbox" in node["answer"]
+
+
+@ALL
+async def test_what_a_carrier_answers_is_kept_as_it_comes(carrier: Behind) -> None:
+    async def answers() -> list[str]:
+        return [row["answer"] for row in await carrier.world.sql("SELECT answer FROM carrier_request ORDER BY id")]
+
+    await carrier.change("suspend")
+    await carrier.work()
+    (taken,) = await answers()
+    await carrier.work(SECONDS)
+    (seen,) = await answers()
+    assert taken
+    assert seen
+    assert taken != seen
+    await carrier.world.sql("UPDATE supplier SET api_key_encrypted = NULL")
+    await carrier.change("resume")
+    await carrier.work()
+    assert (await answers())[1].startswith("The supplier's API key must be ")
+
+
+@pytest.mark.parametrize("carrier", ["onelink"], indirect=True)
+async def test_a_token_that_was_bought_is_not_kept_as_an_answer(carrier: Behind) -> None:
+    await carrier.fault("late")
+    await carrier.change("suspend")
+    await carrier.work()
+    assert len(carrier.sandbox.tokens) == 1
+    (row,) = await carrier.world.sql("SELECT answer FROM carrier_request")
+    assert row["answer"] == "onelink did not answer in time."
 
 
 async def test_what_was_refused_too_soon_is_done_later(carrier: Behind) -> None:
