@@ -34,7 +34,11 @@ class LedgerAccountKind(enum.Enum):
     INCOME = "INCOME"
     """What an agent has earned and may draw on: settled, and not asked for yet."""
     WITHHELD = "WITHHELD"
-    """What an agent has asked to be paid out, until it is."""
+    """What an agent or a merchant has asked to be paid out, until it is."""
+    FUNDS = "FUNDS"
+    """What a merchant's customers have paid for it through the platform's channels, and it may draw on."""
+    DEPOSIT = "DEPOSIT"
+    """What a merchant has left with the platform as a security."""
 
 
 FLOORLESS = frozenset({LedgerAccountKind.RECEIPTS, LedgerAccountKind.SALES, LedgerAccountKind.COMMISSION})
@@ -55,6 +59,7 @@ class TransferKind(enum.Enum):
     REFUND = "REFUND"
     SETTLEMENT = "SETTLEMENT"
     WITHDRAWAL = "WITHDRAWAL"
+    DEPOSIT = "DEPOSIT"
 
 
 class TopUpStatus(enum.Enum):

@@ -21,6 +21,7 @@ from models.tenancy import Tenant
 class OrderKind(enum.Enum):
     PACKAGE = "PACKAGE"
     RENEWAL = "RENEWAL"
+    SINGLE_ITEM = "SINGLE_ITEM"
 
 
 class OrderStatus(enum.Enum):
@@ -35,6 +36,7 @@ class PayType(enum.Enum):
     BALANCE = "BALANCE"
     WECHAT_PAY = "WECHAT_PAY"
     ALIPAY = "ALIPAY"
+    CASH = "CASH"
 
 
 class CommissionStatus(enum.Enum):
@@ -89,6 +91,7 @@ class Order(Timestamped, AppendOnly, Personal, TenantOwned, Base):
         CheckConstraint(
             "kind <> 'RENEWAL' OR num_nulls(end_user_id, sim_card_id, data_package_id) = 0", name="renewal_whole"
         ),
+        CheckConstraint("kind <> 'SINGLE_ITEM' OR num_nulls(seller_id, discount) = 0", name="item_order_whole"),
         Index("ix_sales_order_created_at_id", "created_at", "id"),
         Index("ix_sales_order_paid_at_id", "paid_at", "id"),
         Index(
@@ -126,7 +129,7 @@ class Order(Timestamped, AppendOnly, Personal, TenantOwned, Base):
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     task: Mapped[Task | None] = relationship(lazy="raise")
-    account: Mapped[StaffAccount | None] = relationship(lazy="raise")
+    account: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys="Order.account_id")
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise")
     end_user: Mapped[EndUser | None] = relationship(lazy="raise", foreign_keys="Order.end_user_id")
 

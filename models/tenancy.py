@@ -18,6 +18,7 @@ class TenantKind(enum.Enum):
     RESELLER = "RESELLER"
     DEALER = "DEALER"
     MERCHANT = "MERCHANT"
+    MERCHANT_OPERATOR = "MERCHANT_OPERATOR"
 
 
 class TenantStatus(enum.Enum):

@@ -108,7 +108,8 @@ def _named(node: TypeNode) -> str:
 
 
 def _drop_dangling(kept: dict[str, Any]) -> None:
-    """Removes fields of types that are gone, and types whose last field went with them, until nothing changes."""
+    """Removes fields of types that are gone, types whose last field went with them, and pages of what is gone, until
+    nothing changes."""
 
     def known(one: Any) -> bool:
         return _named(one.type) in kept or _named(one.type) in BUILT_IN
@@ -127,10 +128,15 @@ def _drop_dangling(kept: dict[str, Any]) -> None:
                     len(node.fields or ()),
                     len(node.interfaces or ()),
                 )
-                if fields:
+                if fields and _lists(fields) == _lists(node.fields):
                     kept[name] = _with(node, fields=fields, interfaces=interfaces)
                 else:
                     del kept[name]
+
+
+def _lists(fields: Iterable[Any] | None) -> bool:
+    """Whether a type is a page of something; one of nothing that the caller knows is of no use."""
+    return any(field.name.value == "nodes" for field in fields or ())
 
 
 def _reachable(kept: dict[str, Any]) -> set[str]:

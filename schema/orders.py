@@ -75,7 +75,7 @@ class Order(Node):
     )
     third_party_order_no: str | None = column("The number that a payment channel gave it.")
     remark: str | None
-    customer: Tenant | None = to_one("Who pays (商戶).", via="tenant")
+    customer: Tenant | None = to_one("Whose order it is: who pays, or the merchant that sells (商戶).", via="tenant")
     task: Task | None = to_one("The batch that it is a part of (任務號); null where it was ordered by itself.")
     creator: StaffAccount | None = to_one("Who made it (創建人).", via="account")
     transfer: LedgerTransfer | None = to_one("The money that moved when it was paid.")

@@ -60,9 +60,22 @@ from services.runtime import Origin, Runtime
 
 POLICIES = Path(__file__).resolve().parent.parent / "authz" / "policies"
 GRANTABLE = {
-    "PLATFORM": frozenset({"platform_admin", "platform_finance", "platform_operations", "platform_sales"}),
+    "PLATFORM": frozenset(
+        {
+            "platform_admin",
+            "platform_finance",
+            "platform_operations",
+            "platform_sales",
+            "bank_coupon",
+            "bank_deposit",
+            "bank_merchant",
+            "bank_contract",
+        }
+    ),
     "ENTERPRISE": frozenset({"enterprise_admin", "partner", "partner_buyer"}),
     "AGENT": frozenset({"agent_admin", "partner", "partner_buyer"}),
+    "MERCHANT_OPERATOR": frozenset({"merchant_operator"}),
+    "MERCHANT": frozenset({"merchant_admin"}),
 }
 """Which built-in roles the staff and keys of a kind of tenant may be given."""
 DOWNLOAD = {

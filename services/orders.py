@@ -17,6 +17,7 @@ from authz.session import Database
 from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
+from models.merchant_orders import ItemOrder
 from models.orders import Order, OrderKind, OrderLine, OrderStatus, PackageOrder, PayType
 from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
@@ -109,9 +110,7 @@ async def place(
     order.amount, order.currency = quoted.price * len(cards), package.currency
     if order.amount >= pricing.LARGEST:
         raise Refusal("INVALID", "cards")
-    minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, owner.path)
-    assert minutes is not None
-    order.expires_at = datetime.now(UTC) + timedelta(minutes=min(max(int(minutes.text), 1), MAX_MINUTES))
+    order.expires_at = await payable_until(work, owner)
     work.session.add(order)
     await work.session.flush()
     frozen = {
@@ -133,6 +132,13 @@ async def place(
     await pricing.freeze(work, order.id, package, quoted)
 
 
+async def payable_until(work: Unit, owner: Tenant) -> datetime:
+    """Until when an order that is made now can be paid, as its owner or those above it have set."""
+    minutes = await parameters.read_effective(work.session, PAYMENT_MINUTES, owner.path)
+    assert minutes is not None
+    return datetime.now(UTC) + timedelta(minutes=min(max(int(minutes.text), 1), MAX_MINUTES))
+
+
 def on_sale(package: DataPackage) -> bool:
     """Whether a package can be ordered now."""
     now = datetime.now(UTC)
@@ -150,6 +156,8 @@ async def pay_from_balance(work: Unit, key: int) -> Order:
     buyer's reach since it was made.
     """
     order = await held(work, key, own=True)
+    if isinstance(order, ItemOrder):
+        raise Refusal("NOT_POSSIBLE_HERE", "id")
     TRANSITIONS.lead(order.status, "PAY")
     if order.expires_at <= datetime.now(UTC):
         raise Refusal("ORDER_EXPIRED", "id")
@@ -217,10 +225,11 @@ async def cancel(work: Unit, key: int, reason: str | None) -> Order:
 
 async def refund(work: Unit, key: int, reason: str) -> Order:
     """Gives a paid order back whole: the money to the account or the channel that it came from, the packages off their
-    cards, the shares from the agents, who owe what they have drawn already (S2-18).
+    cards, the shares from the agents, who owe what they have drawn already (S2-18). What was paid at a merchant's
+    counter is given back there.
 
-    PACKAGES_USED where the time or the volume of one is over, RECHARGED where an upstream has delivered something, or
-    may have.
+    INSUFFICIENT_FUNDS where a merchant has drawn what it was paid; PACKAGES_USED where the time or the volume of one
+    is over, RECHARGED where an upstream has delivered something, or may have.
     """
     order = await held(work, key, own=False)
     order.status = TRANSITIONS.lead(order.status, "REFUND")
@@ -230,21 +239,25 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
     lines, cards = await content(work, order)
     await subscriptions.withdraw(work, cards, [line.id for line in lines])
     async with work.as_the_system("refund of an order"):
-        if order.amount:
+        if order.amount and order.pay_type is not PayType.CASH:
             root = await ledger.platform(work)
             from_balance = order.pay_type is PayType.BALANCE
+            of_merchant = isinstance(order, ItemOrder)
+            seller: Tenant = buyer if of_merchant else root
+            proceeds = LedgerAccountKind.FUNDS if of_merchant else LedgerAccountKind.SALES
             payee = buyer if from_balance else root
-            sales = LedgerAccountKind.SALES
             target = LedgerAccountKind.PREPAYMENT if from_balance else LedgerAccountKind.REFUNDS_DUE
-            accounts = await ledger.accounts_of(work, [(root, sales), (payee, target)], order.currency)
+            accounts = await ledger.accounts_of(work, [(seller, proceeds), (payee, target)], order.currency)
             back = ledger.Movement(
                 buyer,
                 TransferKind.REFUND,
                 f"order:{order.id}:refunded",
-                {accounts[root.id, sales]: -order.amount, accounts[payee.id, target]: order.amount},
+                {accounts[seller.id, proceeds]: -order.amount, accounts[payee.id, target]: order.amount},
                 order.order_no,
             )
-            await ledger.move(work, [back, *await commission.take_back(work, order, accounts[root.id, sales])])
+            source = accounts[seller.id, proceeds]
+            shares = await commission.take_back(work, order, source) if order.needs_commission else []
+            await ledger.move(work, [back, *shares])
             if not from_balance:
                 await refunding.ask_for_order(work, order)
     _tell(work, order)

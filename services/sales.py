@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import ROOT_PATH, Principal
 from models.commission import CommissionEntry, CommissionEntryStatus
-from models.orders import Order, OrderStatus
+from models.orders import Order, OrderKind, OrderStatus
 from models.sim import SimCard
 from models.tenancy import Agent, Tenant, TenantKind
 from services.refusal import Refusal, not_found
@@ -77,7 +77,11 @@ async def of_agent(
 
         sold = await session.execute(
             select(Order.currency, func.count(), func.sum(Order.amount))
-            .where(within(Order.paid_at, Order.tenant_path), Order.status == OrderStatus.PAID)
+            .where(
+                within(Order.paid_at, Order.tenant_path),
+                Order.status == OrderStatus.PAID,
+                Order.kind.in_((OrderKind.PACKAGE, OrderKind.RENEWAL)),
+            )
             .group_by(Order.currency)
             .order_by(Order.currency)
         )

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, literal, select, text, true, update
 from authz.principal import ROOT_PATH
 from models.base import table_of
 from models.ledger import LedgerAccountKind
+from models.merchants import Merchant, MerchantOperator
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
 from services import commission, identity, ledger, validation
 from services.refusal import Refusal, not_found
@@ -23,7 +24,13 @@ INHERITED = ("time_zone", "currency", "language")
 TREE_LOCK = 0x54524545
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 CHILDREN_PER_TENANT = len(DIGITS) ** 4
-FIRST_ROLE = {TenantKind.ENTERPRISE: "enterprise_admin", TenantKind.AGENT: "agent_admin"}
+FIRST_ROLE = {
+    TenantKind.ENTERPRISE: "enterprise_admin",
+    TenantKind.AGENT: "agent_admin",
+    TenantKind.MERCHANT_OPERATOR: "merchant_operator",
+    TenantKind.MERCHANT: "merchant_admin",
+}
+OPERATES_MERCHANTS = (TenantKind.PLATFORM, TenantKind.MERCHANT_OPERATOR)
 
 
 def path_code(number: int) -> str:
@@ -151,6 +158,31 @@ async def create_agent(work: Work, profile: object, account: object | None) -> T
     return tenant
 
 
+async def create_merchant_operator(work: Work, profile: object, account: object | None) -> Tenant:
+    """A company that operates merchants, directly below the platform (S4-75)."""
+    await _hold_tree(work)
+    parent = await _locked(work, _own(work), "tenant")
+    if parent.kind is not TenantKind.PLATFORM:
+        raise Refusal("WRONG_PARENT", "tenant")
+    tenant = MerchantOperator(kind=TenantKind.MERCHANT_OPERATOR)
+    await place(work, _profile(tenant, profile), parent)
+    await _first_account(work, tenant, account)
+    return tenant
+
+
+async def create_merchant(work: Work, profile: object, account: object | None) -> Tenant:
+    """A merchant directly below the caller, which is the platform or operates merchants; it sells once it has been
+    taken on (S4-57)."""
+    await _hold_tree(work)
+    parent = await _locked(work, _own(work), "tenant")
+    if parent.kind not in OPERATES_MERCHANTS:
+        raise Refusal("WRONG_PARENT", "tenant")
+    tenant = Merchant(kind=TenantKind.MERCHANT)
+    await place(work, _profile(tenant, profile), parent)
+    await _first_account(work, tenant, account)
+    return tenant
+
+
 def _own(work: Work) -> int:
     assert work.principal.tenant_id is not None
     return work.principal.tenant_id
@@ -224,6 +256,9 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
         raise Refusal("PARENT_WITHIN", "parent")
     if isinstance(tenant, Agent):
         await _check_depth(work, tenant, _agent_level_below(parent))
+    elif isinstance(tenant, Merchant):
+        if parent.kind not in OPERATES_MERCHANTS:
+            raise Refusal("WRONG_PARENT", "parent")
     elif parent.kind is not TenantKind.PLATFORM or tenant.parent_id is None:
         raise Refusal("WRONG_PARENT", "parent")
     old, levels = tenant.path, parent.level + 1 - tenant.level

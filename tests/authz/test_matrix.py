@@ -44,7 +44,7 @@ A coordinate with ! is confidential: no wildcard grants it.
 
 def place(role: str) -> str:
     """Where somebody holds the role. An end user and a visitor stand at the root, with no rows of a tenant."""
-    return ROOT_PATH if role.startswith("platform") or role in ("anybody", "end_user") else BELOW
+    return ROOT_PATH if role.startswith(("platform", "bank")) or role in ("anybody", "end_user") else BELOW
 
 
 def grants(role: str, policies: Policies = POLICY) -> Grants:
@@ -94,8 +94,10 @@ def test_the_confidential_is_granted_by_name_only() -> None:
     confidential = {coordinate.name for coordinate in the_catalog() if coordinate.confidential}
     assert confidential == {
         "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "Agent.withdrawableIncome",
-        "DailyStatistic.downloadBytes", "DailyStatistic.uploadBytes", "DailyUsage.rawUsedKb", "EndUser.emailUnmasked",
-        "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write", "MonthlyStatistic.downloadBytes",
+        "DailyStatistic.downloadBytes", "DailyStatistic.uploadBytes", "DailyUsage.rawUsedKb",
+        "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
+        "ItemOrder.balanceAfter", "ItemOrder.buyerPhoneUnmasked", "Merchant.availableAmount", "Merchant.funds",
+        "Merchant.remark", "MerchantOperator.remark", "MonthlyStatistic.downloadBytes",
         "MonthlyStatistic.uploadBytes", "MonthlyUsage.rawUsedKb", "Notification.addressUnmasked",
         "OperationRecord.arguments", "Order.balanceAfter", "PackageOrder.balanceAfter", "Platform.remark",
         "RenewalOrder.balanceAfter", "RenewalOrder.phoneUnmasked", "SessionRecord.downloadBytes",
@@ -120,6 +122,12 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Agent.remark": platform,
         "Agent.totalIncome": [*customers, *platform],
         "Agent.withdrawableIncome": [*customers, *platform],
+        "ItemOrder.balanceAfter": ["platform_admin", "platform_finance"],
+        "ItemOrder.buyerPhoneUnmasked": ["merchant_admin", "platform_admin"],
+        "Merchant.availableAmount": ["bank_deposit", "merchant_admin", "platform_admin", "platform_finance"],
+        "Merchant.funds": ["merchant_admin", "platform_admin", "platform_finance"],
+        "Merchant.remark": platform,
+        "MerchantOperator.remark": platform,
         "Withdrawal.bankAccountUnmasked": ["agent_admin", "platform_admin", "platform_finance"],
         **{
             f"{name}.{way}Bytes": platform

@@ -424,8 +424,9 @@ async def test_history_is_never_changed_or_removed(full: World, place: Place) ->
     histories = {name for name, (model, _) in TABLES.items() if issubclass(model, AppendOnly)}
     assert histories == {
         "agreement", "agreement_consent", "behaviour_event", "carrier_request", "commission_entry",
-        "commission_settlement", "daily_statistic", "daily_usage", "direct_order", "exchange_rate", "first_session",
-        "interval_statistic", "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant",
+        "commission_settlement", "contract", "coupon", "coupon_application", "daily_statistic", "daily_usage",
+        "deposit_movement", "direct_order", "exchange_rate", "first_session", "interval_statistic", "item_order_line",
+        "ledger_account", "ledger_entry", "ledger_transfer", "login_record", "membership_grant",
         "monthly_bill", "monthly_statistic", "monthly_usage", "operation_record", "order_component",
         "order_level_price", "order_line", "payment", "payment_difference", "payment_refund", "real_name_record",
         "sales_order", "session_record", "sim_status_change", "task_refusal", "top_up", "webhook_attempt", "withdrawal",

@@ -38,6 +38,9 @@ from models.commission import (
     CommissionSettlement,
     CustomerPrice,
 )
+from models.contracts import Contract, ContractStatus, ContractTemplate, ContractTemplateStatus
+from models.coupons import Coupon, CouponApplication, CouponApplicationStatus, CouponScope, CouponType
+from models.deposits import DepositMovement, DepositMovementKind, DepositTerms
 from models.dictionaries import DictionaryItem, DictionaryType
 from models.direct_orders import DirectOrder, UpstreamFamily
 from models.guidance import HelpKind, HelpTopic, MembershipGrant, MembershipSource
@@ -67,6 +70,15 @@ from models.jobs import (
     ScheduledJob,
 )
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, LedgerTransfer, TopUp, TransferKind
+from models.merchant_orders import ItemOrder, ItemOrderLine, MerchantItem
+from models.merchants import (
+    Merchant,
+    MerchantOperator,
+    MerchantType,
+    OnboardingApplication,
+    OnboardingDocument,
+    OnboardingStatus,
+)
 from models.network_devices import NetworkDevice, NetworkDeviceLicense, NetworkDeviceStatus, NetworkDeviceType
 from models.notifications import (
     Notification,
@@ -139,6 +151,7 @@ from models.sim import (
     SimType,
 )
 from models.system import (
+    FilePurpose,
     IdempotentResult,
     OperationRecord,
     OutboxEvent,
@@ -241,6 +254,13 @@ ACTORS = {
         Actor("coast", "agent", "agent_admin", "coast"),
         Actor("south", "agent", "agent_admin", "south"),
         Actor("south-west", "agent", "agent_admin", "south-west"),
+        Actor("mall", "merchant", "merchant_operator", "mall"),
+        Actor("cafe", "merchant", "merchant_admin", "cafe"),
+        Actor("gym", "merchant", "merchant_admin", "gym"),
+        Actor("types", "admin", "bank_merchant", "platform"),
+        Actor("contracts", "admin", "bank_contract", "platform"),
+        Actor("deposits", "admin", "bank_deposit", "platform"),
+        Actor("coupons", "admin", "bank_coupon", "platform"),
     )
 }
 
@@ -372,6 +392,15 @@ async def _tenants(session: AsyncSession, world: World) -> None:
     await agent("coast", "north-east", 3)
     await agent("south", "platform", 1)
     await agent("south-west", "south", 2)
+    for name, made, parent in (
+        ("mall", MerchantOperator(kind=TenantKind.MERCHANT_OPERATOR), "platform"),
+        ("cafe", Merchant(kind=TenantKind.MERCHANT), "mall"),
+        ("gym", Merchant(kind=TenantKind.MERCHANT), "mall"),
+    ):
+        made.name, made.remark, made.contact_name = f"Company {mark(name)}", mark(name), mark(name)
+        if isinstance(made, Merchant):
+            made.onboarded_at = datetime(2026, 1, 5, tzinfo=UTC)
+        world.tenants[name] = await plant(session, made, world.tenants[parent])
 
 
 async def _people(session: AsyncSession, world: World, name: str, tenant: Tenant, keys: Any) -> None:
@@ -679,6 +708,7 @@ async def mark_the_rest(world: World) -> None:
                 )
             )
             await _bought(session, world, name, tenant)
+            await _sold(session, name, tenant)
             dictionary = DictionaryType(**owner, key=mark(name), name=f"Dictionary {mark(name)}")
             parameter = SystemParameter(
                 **owner, key=mark(name), name="", value=mark(name), value_type=ParameterType.STRING
@@ -1018,6 +1048,126 @@ async def _bought(session: AsyncSession, world: World, name: str, tenant: Tenant
                 cost=order.amount * 9 / 10,
                 amount=order.amount / 10,
                 settlement_id=settled.id if paid else None,
+            ),
+        ]
+    )
+
+
+async def _sold(session: AsyncSession, name: str, tenant: Tenant) -> None:
+    """What each tenant would have as a merchant: a type and a contract, an application, a deposit, coupons, an item
+    and an order of it, paid by every other one."""
+    owner: dict[str, Any] = {"tenant_id": tenant.id, "tenant_path": tenant.path}
+    paid, amount = tenant.id % 2 == 0, Decimal(tenant.id)
+    at = datetime(2026, 2, 1, 12, 30, tenant.id % 60, tzinfo=UTC)
+    seller = await session.scalar(select(StaffAccount.id).where(StaffAccount.tenant_id == tenant.id).limit(1))
+    template = ContractTemplate(
+        **owner,
+        code=f"contract-{tenant.id}",
+        version=tenant.id,
+        name="Contract",
+        scenario="shops" if paid else "services",
+        body="What is agreed.",
+        status=ContractTemplateStatus.PUBLISHED if paid else ContractTemplateStatus.DRAFT,
+        published_at=at if paid else None,
+    )
+    file = StoredFile(
+        **owner,
+        sha256=f"{tenant.id:064x}",
+        name=f"{mark(name)}.pdf",
+        content_type="application/pdf",
+        size=tenant.id,
+        purpose=FilePurpose.DOCUMENT,
+    )
+    asked = CouponApplication(
+        **owner,
+        name=mark(name),
+        scope=CouponScope.ALL_CATEGORY if paid else CouponScope.SINGLE_CATEGORY,
+        category=None if paid else mark(name),
+        coupon_type=CouponType.DEDUCTION,
+        amount_off=amount,
+        currency="CNY",
+        quantity=1,
+        valid_from=at,
+        valid_until=at + timedelta(days=tenant.id),
+        status=CouponApplicationStatus.APPROVED if paid else CouponApplicationStatus.SUBMITTED,
+        reviewed_at=at if paid else None,
+    )
+    moved = LedgerTransfer(**owner, kind=TransferKind.DEPOSIT, idempotency_key=f"deposit:{name}")
+    item = MerchantItem(**owner, name=mark(name), category=mark(name), price=amount, currency="CNY")
+    session.add_all([template, file, asked, moved, item])
+    await session.flush()
+    kind = MerchantType(
+        **owner,
+        code=f"type-{tenant.id}",
+        name="Type",
+        form_fields=[],
+        required_documents=[],
+        contract_template_id=template.id,
+    )
+    coupon = Coupon(**owner, application_id=asked.id, code=mark(name), issued_at=at)
+    session.add_all([kind, coupon])
+    await session.flush()
+    application = OnboardingApplication(
+        **owner,
+        merchant_type_id=kind.id,
+        wechat_app_id=f"wx{tenant.id:016x}",
+        answers={"owner": mark(name)},
+        status=OnboardingStatus.APPROVED if paid else OnboardingStatus.SUBMITTED,
+        submitted_at=at,
+        reviewed_at=at if paid else None,
+        reason=mark(name),
+    )
+    order = ItemOrder(
+        **owner,
+        seller_id=seller,
+        buyer_name=f"Buyer {mark(name)}",
+        buyer_phone=f"13700{tenant.id:06d}",
+        discount=Decimal(0),
+        coupon_id=coupon.id if paid else None,
+        status=OrderStatus.PAID if paid else OrderStatus.AWAITING_PAYMENT,
+        pay_type=PayType.CASH if paid else None,
+        paid_at=at if paid else None,
+        amount=amount,
+        currency="CNY",
+        source="merchant",
+        expires_at=FAR_AHEAD,
+        needs_commission=False,
+        remark=mark(name),
+    )
+    session.add_all([application, order])
+    await session.flush()
+    session.add_all(
+        [
+            OnboardingDocument(
+                **owner, application_id=application.id, document="licence", file_id=file.id, name=file.name
+            ),
+            Contract(
+                **owner,
+                template_id=template.id,
+                name=mark(name),
+                body=mark(name),
+                special=paid,
+                status=ContractStatus.SIGNED if paid else ContractStatus.ISSUED,
+                signed_at=at if paid else None,
+                signed_by_id=seller if paid else None,
+            ),
+            DepositTerms(**owner, required_amount=amount, currency="CNY", reason=mark(name)),
+            DepositMovement(
+                **owner,
+                kind=DepositMovementKind.RELEASED if paid else DepositMovementKind.PAID,
+                amount=amount,
+                currency="CNY",
+                reason=mark(name),
+                transfer_id=moved.id,
+            ),
+            ItemOrderLine(
+                **owner,
+                order_id=order.id,
+                item_id=item.id,
+                name=mark(name),
+                category=mark(name),
+                quantity=tenant.id,
+                price=amount,
             ),
         ]
     )

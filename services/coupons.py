@@ -1,0 +1,212 @@
+"""Coupons: merchants ask for them, those who decide on it issue them, and an order takes one off its price.
+
+A coupon that an order has taken is free again as soon as that order is neither paid nor to be paid: the database keeps
+one such order for each coupon, so that two at once cannot take the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Protocol
+
+from sqlalchemy import insert, select
+
+from models.base import table_of
+from models.coupons import Coupon, CouponApplication, CouponApplicationStatus, CouponScope, CouponType
+from models.merchants import Merchant
+from services import validation
+from services.refusal import Refusal, not_found
+from services.runtime import Work
+from services.transitions import StateMachine
+
+TRANSITIONS = StateMachine(
+    "COUPON_APPLICATION_STATUS",
+    ("WITHDRAW", (CouponApplicationStatus.SUBMITTED,), CouponApplicationStatus.WITHDRAWN),
+    ("APPROVE", (CouponApplicationStatus.SUBMITTED,), CouponApplicationStatus.APPROVED),
+    ("REJECT", (CouponApplicationStatus.SUBMITTED,), CouponApplicationStatus.REJECTED),
+)
+MAX_QUANTITY = 10_000
+CODE_LENGTH = 12
+ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Of what codes are made: nothing that is taken for something else when it is read out."""
+CENT = Decimal("0.01")
+
+
+class Priced(Protocol):
+    """Something on an order: how much of it, of which category, at which price each."""
+
+    @property
+    def category(self) -> str: ...
+    @property
+    def quantity(self) -> int: ...
+    @property
+    def price(self) -> Decimal: ...
+
+
+async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
+    """Coupons that the calling merchant asks for, in its own currency (S4-37 to S4-41).
+
+    NOT_POSSIBLE_HERE, NOT_ONBOARDED; by field REQUIRED, INVALID, NOT_POSITIVE, TOO_MANY, and NOT_FOR_THIS_TYPE for what
+    a type of coupon does not have: a discount holds for all categories, a deduction has no threshold.
+    """
+    merchant = await _calling(work)
+    kind: CouponType = values["coupon_type"]
+    scope: CouponScope = values["scope"]
+    if kind is CouponType.DISCOUNT and scope is not CouponScope.ALL_CATEGORY:
+        raise Refusal("NOT_FOR_THIS_TYPE", "scope", type=kind.name)
+    single, discount = scope is CouponScope.SINGLE_CATEGORY, kind is CouponType.DISCOUNT
+    threshold = _fitting(values, "threshold", kind, kind is CouponType.THRESHOLD_OFF, kind is not CouponType.DEDUCTION)
+    amount_off = _fitting(values, "amount_off", kind, not discount, not discount)
+    percent_off = _fitting(values, "percent_off", kind, discount, discount)
+    category = _fitting(values, "category", kind, single, single)
+    application = CouponApplication(
+        tenant_id=merchant.id,
+        tenant_path=merchant.path,
+        name=validation.text(values["name"], "name"),
+        scope=scope,
+        category=None if category is None else validation.text(category, "category"),
+        coupon_type=kind,
+        threshold=None if threshold is None else validation.money(threshold, "threshold", positive=True),
+        amount_off=None if amount_off is None else validation.money(amount_off, "amountOff", positive=True),
+        percent_off=None if percent_off is None else _percent(percent_off),
+        currency=merchant.currency,
+        quantity=values["quantity"],
+        valid_from=values["valid_from"],
+        valid_until=values["valid_until"],
+        requested_by_id=work.principal.account_id,
+    )
+    if application.quantity < 1:
+        raise Refusal("NOT_POSITIVE", "quantity")
+    if application.quantity > MAX_QUANTITY:
+        raise Refusal("TOO_MANY", "quantity", limit=MAX_QUANTITY)
+    if application.valid_until <= max(application.valid_from, datetime.now(UTC)):
+        raise Refusal("INVALID", "validUntil")
+    if threshold is not None and amount_off is not None and amount_off > threshold:
+        raise Refusal("INVALID", "amountOff")
+    work.session.add(application)
+    await work.session.flush()
+    return application
+
+
+FIELDS = {"threshold": "threshold", "amount_off": "amountOff", "percent_off": "percentOff", "category": "category"}
+
+
+def _fitting(values: Mapping[str, Any], name: str, kind: CouponType, required: bool, possible: bool) -> Any:
+    """A value that some coupons need and others do not have."""
+    value = values[name]
+    if value is None and required:
+        raise Refusal("REQUIRED", FIELDS[name])
+    if value is not None and not possible:
+        raise Refusal("NOT_FOR_THIS_TYPE", FIELDS[name], type=kind.name)
+    return value
+
+
+def _percent(value: Decimal) -> Decimal:
+    if not validation.percentage(value, "percentOff"):
+        raise Refusal("NOT_POSITIVE", "percentOff")
+    return value
+
+
+async def withdraw(work: Work, key: int) -> CouponApplication:
+    """The merchant does not want them any more, as long as nobody has decided."""
+    application = await _held(work, key, own=True)
+    application.status = TRANSITIONS.lead(application.status, "WITHDRAW")
+    await work.session.flush()
+    return application
+
+
+async def approve(work: Work, key: int) -> CouponApplication:
+    """Issues what was asked for: so many coupons, each with a code of its own (S4-65). INVALID once their time is
+    over."""
+    application = await _held(work, key)
+    application.status = TRANSITIONS.lead(application.status, "APPROVE")
+    if application.valid_until <= datetime.now(UTC):
+        raise Refusal("INVALID", "validUntil")
+    _reviewed(work, application)
+    await work.session.flush()
+    owner = {"tenant_id": application.tenant_id, "tenant_path": application.tenant_path}
+    codes: set[str] = set()
+    while len(codes) < application.quantity:
+        codes.add("".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH)))
+    await work.session.execute(
+        insert(table_of(Coupon)), [{**owner, "application_id": application.id, "code": code} for code in sorted(codes)]
+    )
+    return application
+
+
+async def reject(work: Work, key: int, reason: str) -> CouponApplication:
+    """Nothing is issued; the merchant is told why."""
+    application = await _held(work, key)
+    application.status = TRANSITIONS.lead(application.status, "REJECT")
+    application.reason = validation.text(reason, "reason")
+    _reviewed(work, application)
+    await work.session.flush()
+    return application
+
+
+def _reviewed(work: Work, application: CouponApplication) -> None:
+    application.reviewed_by_id, application.reviewed_at = work.principal.account_id, datetime.now(UTC)
+
+
+async def taken_off(
+    work: Work, merchant: Merchant, code: str, lines: Sequence[Priced], now: datetime
+) -> tuple[Coupon, Decimal]:
+    """A coupon of a merchant's, and what it takes off an order (S4-39 to S4-41).
+
+    COUPON_NOT_FOUND for another merchant's code, too; COUPON_NOT_VALID outside its time, COUPON_THRESHOLD below its
+    threshold or without anything that it holds for.
+    """
+    code = validation.text(code, "couponCode").upper()
+    found = (
+        await work.session.execute(
+            select(Coupon, CouponApplication)
+            .join(CouponApplication, CouponApplication.id == Coupon.application_id)
+            .where(Coupon.tenant_id == merchant.id, Coupon.code == code)
+        )
+    ).first()
+    if found is None:
+        raise Refusal("COUPON_NOT_FOUND", "couponCode")
+    coupon, terms = found
+    if not terms.valid_from <= now < terms.valid_until:
+        raise Refusal("COUPON_NOT_VALID", "couponCode")
+    off = amount_off(terms, lines)
+    if off is None:
+        raise Refusal("COUPON_THRESHOLD", "couponCode")
+    return coupon, off
+
+
+def amount_off(terms: CouponApplication, lines: Sequence[Priced]) -> Decimal | None:
+    """What coupons of some terms take off: to the cent, in the merchant's favour, never more than what they hold for
+    costs; None where they do not hold."""
+    held_for = sum(
+        (line.price * line.quantity for line in lines if terms.category in (None, line.category)), start=Decimal(0)
+    )
+    if not held_for or held_for < (terms.threshold or 0):
+        return None
+    if terms.coupon_type is CouponType.DISCOUNT:
+        assert terms.percent_off is not None
+        return (held_for * terms.percent_off / 100).quantize(CENT, ROUND_DOWN)
+    assert terms.amount_off is not None
+    return min(terms.amount_off, held_for)
+
+
+async def _calling(work: Work) -> Merchant:
+    found = await work.session.scalar(select(Merchant).where(Merchant.id == work.principal.tenant_id))
+    if found is None:
+        raise Refusal("NOT_POSSIBLE_HERE")
+    if found.onboarded_at is None:
+        raise Refusal("NOT_ONBOARDED")
+    return found
+
+
+async def _held(work: Work, key: int, *, own: bool = False) -> CouponApplication:
+    query = select(CouponApplication).where(CouponApplication.id == key).with_for_update()
+    if own:
+        query = query.where(CouponApplication.tenant_id == work.principal.tenant_id)
+    found = await work.session.scalar(query)
+    if found is None:
+        raise not_found("id")
+    return found
