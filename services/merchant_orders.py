@@ -289,7 +289,7 @@ async def sales(
             query = query.where(Merchant.id == merchant_id)
         found = await session.execute(query)
         return zone, [
-            MerchantSales(key, name, currency, count, amount, discount or Decimal(0))
+            MerchantSales(key, name, currency, count, amount, Decimal(0) if discount is None else discount)
             for key, name, currency, count, amount, discount in found
         ]
 

@@ -235,10 +235,10 @@ async def approve(work: Work, key: int) -> OnboardingApplication:
     """The merchant is taken on, or changes its type: it may sell, and has the contract of its type to sign (S4-02,
     S4-04, S4-57). TAKEN where another merchant has the mini-program (S4-03)."""
     merchant, application = await _to_decide(work, key)
-    application.status = TRANSITIONS.lead(application.status, "APPROVE")
+    status = TRANSITIONS.lead(application.status, "APPROVE")
     await _check_whole(work, application)
-    _decided(work, application)
     kind = await _type(work, application.merchant_type_id)
+    _decided(work, application, status)
     merchant.merchant_type_id, merchant.wechat_app_id = kind.id, application.wechat_app_id
     merchant.onboarded_at = merchant.onboarded_at or application.reviewed_at
     async with told_apart(work.session, {APP_CONSTRAINT: ("wechatAppId", application.wechat_app_id or "")}):
@@ -251,14 +251,15 @@ async def approve(work: Work, key: int) -> OnboardingApplication:
 async def reject(work: Work, key: int, reason: str) -> OnboardingApplication:
     """The merchant is told why not; it may apply again."""
     _, application = await _to_decide(work, key)
-    application.status = TRANSITIONS.lead(application.status, "REJECT")
+    status = TRANSITIONS.lead(application.status, "REJECT")
     application.reason = validation.text(reason, "reason", limit=MAX_ANSWER)
-    _decided(work, application)
+    _decided(work, application, status)
     await work.session.flush()
     return application
 
 
-def _decided(work: Work, application: OnboardingApplication) -> None:
+def _decided(work: Work, application: OnboardingApplication, status: OnboardingStatus) -> None:
+    application.status = status
     application.reviewed_by_id, application.reviewed_at = work.principal.account_id, datetime.now(UTC)
 
 

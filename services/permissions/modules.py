@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import Principal
-from models.permissions import MenuItem, TenantModule
+from models.permissions import MenuItem, PermissionTemplate, TenantModule
 from services.conflicts import told_apart
 from services.identity import tenant_for
 from services.permissions.templates import plain_key
@@ -56,8 +56,14 @@ class Module:
 
 
 async def modules_of(session: AsyncSession, principal: Principal) -> list[Module]:
-    """The modules that no tenant from the platform down to the caller's own has switched off (S4-76)."""
-    keys = await session.scalars(select(MenuItem.module).where(MenuItem.module.is_not(None)).distinct())
+    """The modules at the caller's door that no tenant from the platform down to the caller's own has switched off
+    (S4-76)."""
+    keys = await session.scalars(
+        select(MenuItem.module)
+        .join(MenuItem.template)
+        .where(MenuItem.module.is_not(None), PermissionTemplate.key == principal.door)
+        .distinct()
+    )
     chosen = await session.execute(
         select(TenantModule.module, TenantModule.enabled, TenantModule.page_variant)
         .where(TenantModule.tenant_path.in_(principal.ancestors))

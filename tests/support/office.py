@@ -30,6 +30,7 @@ class Office:
     admin: str
     menus: dict[str, str]
     template: str
+    door: str = "agent"
 
     async def role(self, name: str, *menus: str, by: str | None = None, **scope: Any) -> str:
         made = await self.world.data(
@@ -63,8 +64,8 @@ class Office:
         return str(payload["department"]["id"])
 
     async def ask(self, login: str, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        token = await self.world.client.token("agent", login, PASSWORD)
-        answer: dict[str, Any] = (await self.world.client.post("agent", query, variables, token=token)).json()
+        token = await self.world.client.token(self.door, login, PASSWORD)
+        answer: dict[str, Any] = (await self.world.client.post(self.door, query, variables, token=token)).json()
         return answer
 
     async def said(self, login: str, mutation: str, **variables: Any) -> list[tuple[str, str | None]]:
@@ -94,10 +95,11 @@ async def account_of(world: World, login: str) -> str:
     return encode_id("acc", row["id"])
 
 
-async def office(world: World, admin: str) -> Office:
+async def office(world: World, admin: str, door: str = "agent") -> Office:
     rows = await world.sql(
         "SELECT m.id, m.key, t.id AS template FROM menu_item m JOIN permission_template t ON t.id = m.template_id "
-        "WHERE t.key = 'agent'"
+        "WHERE t.key = $1",
+        door,
     )
     menus = {row["key"]: encode_id("mnu", row["id"]) for row in rows}
-    return Office(world, admin, menus, encode_id("tpl", rows[0]["template"]))
+    return Office(world, admin, menus, encode_id("tpl", rows[0]["template"]), door)
