@@ -1,4 +1,4 @@
-"""Withdrawals: settled income that an agent asks to be paid out."""
+"""Withdrawals: money of its own that an agent or a merchant asks to be paid out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WithdrawalStatus(enum.Enum):
 
 
 class Withdrawal(Timestamped, AppendOnly, TenantOwned, Base):
-    """Income that an agent asks for, which is withheld from it until it is paid or given back (S0-50)."""
+    """Income that an agent asks for, or funds that a merchant does, withheld until it is paid or given back (S0-50)."""
 
     __tablename__ = "withdrawal"
     __changeable__ = (

@@ -1,4 +1,4 @@
-"""Withdrawals of settled income: asked for by agents, decided and paid by the platform's finance."""
+"""Withdrawals: asked for by agents and merchants, decided and paid by the platform's finance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services import withdrawals as service
 
 @query(Connection[Withdrawal])
 def withdrawals() -> Select[stored.Withdrawal]:
-    """Withdrawals: an agent's own, all for the platform's finance (S0-50)."""
+    """Withdrawals: a company's own, all for the platform's finance (S0-50, S4-56)."""
     return select(stored.Withdrawal)
 
 
@@ -33,7 +33,8 @@ def withdrawal() -> Select[stored.Withdrawal]:
 
 @mutation(idempotent=True)
 async def request_withdrawal(ctx: Context, input: RequestWithdrawalInput) -> WithdrawalPayload:
-    """Asks for settled income, no more than there is; it is withheld from now on (S0-50)."""
+    """Asks for settled income, or a merchant's funds, no more than there is; it is withheld from now on (S0-50,
+    S4-56)."""
     made = await service.request(
         ctx.now,
         input.amount,
@@ -61,7 +62,7 @@ async def approve_withdrawal(ctx: Context, input: WithdrawalInput) -> Withdrawal
 
 @mutation(idempotent=True)
 async def reject_withdrawal(ctx: Context, input: RejectWithdrawalInput) -> WithdrawalPayload:
-    """Rejects a withdrawal: the agent has its income back (S0-50)."""
+    """Rejects a withdrawal: the company has its money back (S0-50)."""
     changed = await service.reject(ctx.now, key_of(input.id, "wdr", "id"), input.reason)
     return WithdrawalPayload(withdrawal=refer(changed.id), errors=[])
 

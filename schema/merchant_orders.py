@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class MerchantItem(Node):
     price: Decimal = column("Of one, in ``currency``.")
     currency: str = column("An ISO 4217 code.")
     status: CatalogStatus
+    created_at: datetime
     merchant: Tenant | None = to_one("Who sells it.", via="tenant")
 
 

@@ -29,7 +29,8 @@ enum_type(WithdrawalStatus, "How far a withdrawal is.")
     sorts=("created_at",),
 )
 class Withdrawal(Node):
-    """Settled income that an agent asks for; it is withheld until it is paid or given back (S0-50)."""
+    """Settled income that an agent asks for, or funds that a merchant does; withheld until it is paid or given back
+    (S0-50, S4-56)."""
 
     amount: Decimal = column("In ``currency``.")
     currency: str = column("An ISO 4217 code.")
@@ -44,7 +45,7 @@ class Withdrawal(Node):
     paid_on: date | None = column("The bank's value date.")
     reference: str | None = column("The bank's reference.")
     agent: Tenant | None = to_one("Who asks.", via="tenant")
-    requested_by: StaffAccount | None = to_one("Who asked for the agent.")
+    requested_by: StaffAccount | None = to_one("Who asked for the company.")
     reviewed_by: StaffAccount | None = to_one("Who agreed.")
     closed_by: StaffAccount | None = to_one("Who paid it, rejected it or took it back.")
     transfer: LedgerTransfer | None = to_one("The money that moved when it was paid or given back.")
@@ -52,8 +53,8 @@ class Withdrawal(Node):
 
 @input_type
 class RequestWithdrawalInput:
-    """Some of one's settled income, in one's own currency unless another is named, to a bank account: 6 to 34 letters
-    and digits (S0-50)."""
+    """Some of one's settled income, or of a merchant's funds, in one's own currency unless another is named, to a bank
+    account: 6 to 34 letters and digits (S0-50, S4-56)."""
 
     amount: Decimal
     payee: str

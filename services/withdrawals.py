@@ -1,4 +1,5 @@
-"""Withdrawals: an agent asks for settled income, which is withheld until the platform's finance pays it or says no.
+"""Withdrawals: an agent asks for settled income, a merchant for what its customers have paid; it is withheld until the
+platform's finance pays it or says no.
 
 The money moves when it is asked for, so that nobody asks twice for the same; whoever decides holds the withdrawal.
 """
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from models.ledger import LedgerAccountKind, LedgerTransfer, TransferKind
-from models.tenancy import Agent, Tenant
+from models.tenancy import Agent, Tenant, TenantKind
 from models.withdrawals import Withdrawal, WithdrawalStatus
 from services import commission, ledger, validation
 from services.refusal import Refusal, not_found
@@ -26,24 +27,29 @@ TRANSITIONS = StateMachine(
     ("CANCEL", (WithdrawalStatus.REQUESTED,), WithdrawalStatus.CANCELLED),
     ("PAY", (WithdrawalStatus.APPROVED,), WithdrawalStatus.PAID),
 )
-INCOME, WITHHELD, RECEIPTS = LedgerAccountKind.INCOME, LedgerAccountKind.WITHHELD, LedgerAccountKind.RECEIPTS
+SOURCES = {TenantKind.AGENT: LedgerAccountKind.INCOME, TenantKind.MERCHANT: LedgerAccountKind.FUNDS}
+"""What a company of a kind may ask for."""
+WITHHELD, RECEIPTS = LedgerAccountKind.WITHHELD, LedgerAccountKind.RECEIPTS
 
 
 async def request(
     work: Work, amount: Decimal, *, currency: str | None, payee: str, bank: str, bank_account: str
 ) -> Withdrawal:
-    """The calling agent asks for some of its settled income, in its own currency or another that it earned (S0-50).
+    """The calling agent asks for some of its settled income (S0-50), a merchant for some of its funds (S4-56), in its
+    own currency or another that it has.
 
     INSUFFICIENT_FUNDS where it is more than is settled, not asked for yet, and not taken back by refunds.
     """
-    agent = await work.session.scalar(select(Agent).where(Agent.id == work.principal.tenant_id))
-    if agent is None:
+    company = await work.session.scalar(
+        select(Tenant).where(Tenant.id == work.principal.tenant_id, Tenant.kind.in_(SOURCES))
+    )
+    if company is None:
         raise Refusal("NOT_POSSIBLE_HERE")
     asked = Withdrawal(
-        tenant_id=agent.id,
-        tenant_path=agent.path,
+        tenant_id=company.id,
+        tenant_path=company.path,
         amount=validation.money(amount, "amount", positive=True),
-        currency=agent.currency if currency is None else validation.currency(currency, "currency"),
+        currency=company.currency if currency is None else validation.currency(currency, "currency"),
         payee=validation.text(payee, "payee"),
         bank=validation.text(bank, "bank"),
         bank_account=validation.bank_account(bank_account, "bankAccount"),
@@ -51,24 +57,25 @@ async def request(
     )
     work.session.add(asked)
     await work.session.flush()
-    if asked.amount > await _free(work, agent, asked.currency):
+    if asked.amount > await _free(work, company, asked.currency):
         raise Refusal("INSUFFICIENT_FUNDS", "amount")
-    asked.hold_transfer_id = (await _move(work, asked, agent, "held", INCOME, WITHHELD)).id
+    asked.hold_transfer_id = (await _move(work, asked, company, "held", SOURCES[company.kind], WITHHELD)).id
     await work.session.flush()
     return asked
 
 
-async def _free(work: Work, agent: Agent, currency: str) -> Decimal:
-    """What an agent may ask for: its settled income, held until the end of the transaction, less what it owes."""
-    income = await ledger.account_of(work, agent, INCOME, currency)
-    await work.session.refresh(income, with_for_update=True)
-    return income.balance - await commission.owed(work, agent, currency)
+async def _free(work: Work, company: Tenant, currency: str) -> Decimal:
+    """What a company may ask for: its own, held until the end of the transaction, less what an agent owes."""
+    source = await ledger.account_of(work, company, SOURCES[company.kind], currency)
+    await work.session.refresh(source, with_for_update=True)
+    owed = await commission.owed(work, company, currency) if isinstance(company, Agent) else Decimal(0)
+    return source.balance - owed
 
 
 async def cancel(work: Work, key: int) -> Withdrawal:
-    """The agent takes its request back, as long as nobody has decided."""
+    """The company takes its request back, as long as nobody has decided."""
     asked = await _held(work, key, own=True)
-    return await _close(work, asked, "CANCEL", INCOME)
+    return await _close(work, asked, "CANCEL")
 
 
 async def approve(work: Work, key: int) -> Withdrawal:
@@ -81,9 +88,9 @@ async def approve(work: Work, key: int) -> Withdrawal:
 
 
 async def reject(work: Work, key: int, reason: str) -> Withdrawal:
-    """The platform's finance says no, or cannot pay what it agreed to: the agent has its income back."""
+    """The platform's finance says no, or cannot pay what it agreed to: the company has its money back."""
     asked = await _held(work, key)
-    return await _close(work, asked, "REJECT", INCOME, reason=validation.text(reason, "reason"))
+    return await _close(work, asked, "REJECT", reason=validation.text(reason, "reason"))
 
 
 async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdrawal:
@@ -92,15 +99,15 @@ async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdr
     if paid_on > datetime.now(ZoneInfo((await ledger.platform(work)).time_zone)).date():
         raise Refusal("IN_FUTURE", "paidOn")
     reference = validation.text(reference, "reference")
-    return await _close(work, asked, "PAY", RECEIPTS, paid_on=paid_on, reference=reference)
+    return await _close(work, asked, "PAY", paid_on=paid_on, reference=reference)
 
 
-async def _close(
-    work: Work, asked: Withdrawal, action: str, target: LedgerAccountKind, **told: date | str
-) -> Withdrawal:
-    """The last step of a withdrawal: what was withheld goes where the action takes it."""
+async def _close(work: Work, asked: Withdrawal, action: str, **told: date | str) -> Withdrawal:
+    """The last step of a withdrawal: what was withheld leaves when it is paid, and else goes back."""
     status = TRANSITIONS.lead(asked.status, action)
-    moved = await _move(work, asked, await _agent(work, asked), "closed", WITHHELD, target)
+    company = await _company(work, asked)
+    target = RECEIPTS if action == "PAY" else SOURCES[company.kind]
+    moved = await _move(work, asked, company, "closed", WITHHELD, target)
     asked.status, asked.transfer_id = status, moved.id
     asked.closed_by_id, asked.closed_at = work.principal.account_id, datetime.now(UTC)
     for name, value in told.items():
@@ -110,14 +117,14 @@ async def _close(
 
 
 async def _move(
-    work: Work, asked: Withdrawal, agent: Tenant, step: str, source: LedgerAccountKind, target: LedgerAccountKind
+    work: Work, asked: Withdrawal, company: Tenant, step: str, source: LedgerAccountKind, target: LedgerAccountKind
 ) -> LedgerTransfer:
     """What was asked for, from one account to another; the platform's is where money leaves."""
-    receiver = await ledger.platform(work) if target is RECEIPTS else agent
-    accounts = await ledger.accounts_of(work, [(agent, source), (receiver, target)], asked.currency)
-    amounts = {accounts[agent.id, source]: -asked.amount, accounts[receiver.id, target]: asked.amount}
+    receiver = await ledger.platform(work) if target is RECEIPTS else company
+    accounts = await ledger.accounts_of(work, [(company, source), (receiver, target)], asked.currency)
+    amounts = {accounts[company.id, source]: -asked.amount, accounts[receiver.id, target]: asked.amount}
     key = f"withdrawal:{asked.id}:{step}"
-    return await ledger.transfer(work, agent, TransferKind.WITHDRAWAL, key, amounts)
+    return await ledger.transfer(work, company, TransferKind.WITHDRAWAL, key, amounts)
 
 
 async def _held(work: Work, key: int, *, own: bool = False) -> Withdrawal:
@@ -130,5 +137,5 @@ async def _held(work: Work, key: int, *, own: bool = False) -> Withdrawal:
     return found
 
 
-async def _agent(work: Work, asked: Withdrawal) -> Tenant:
+async def _company(work: Work, asked: Withdrawal) -> Tenant:
     return (await work.session.scalars(select(Tenant).where(Tenant.id == asked.tenant_id))).one()

@@ -128,7 +128,7 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Merchant.funds": ["merchant_admin", "platform_admin", "platform_finance"],
         "Merchant.remark": platform,
         "MerchantOperator.remark": platform,
-        "Withdrawal.bankAccountUnmasked": ["agent_admin", "platform_admin", "platform_finance"],
+        "Withdrawal.bankAccountUnmasked": ["agent_admin", "merchant_admin", "platform_admin", "platform_finance"],
         **{
             f"{name}.{way}Bytes": platform
             for name in ("DailyStatistic", "MonthlyStatistic", "SessionRecord")

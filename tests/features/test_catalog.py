@@ -358,6 +358,11 @@ PROVED = {
     "jobRuns": "S1-27",
     "notifications": "S0-35",
     "networkDevices": "S1-23",
+    "merchants": "S4-57",
+    "merchantTypes": "S4-59",
+    "contractTemplates": "S4-58",
+    "couponApplications": "S4-37",
+    "merchantItems": "S4-05",
 }
 ABSENT: dict[str, Any] = {
     "ID": "",
@@ -459,17 +464,20 @@ HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 
 SOWN_LATER = (
     "agreementVersions", "billingProducts", "carrierRequests", "commissionEntries", "commissionRates",
-    "commissionSettlements", "customerPrices", "dailyStatistics", "dailyUsages", "dictionaryTypes", "directOrders",
-    "exchangeRates", "helpTopics", "intervalStatistics", "ledgerTransfers", "loginApps", "membershipGrants",
-    "monthlyBills", "monthlyStatistics", "monthlyUsages", "networkDevices", "orders", "packageSubscriptions",
-    "packetGateways", "paymentChannels", "paymentDifferences", "paymentReconciliations", "paymentRefunds",
-    "payments", "positions", "realNameRecords", "renewals", "retentionPolicies", "roles", "sessionRecords",
-    "settlementStatements", "simPlanChanges", "storedFiles", "systemParameters", "tenantModules", "topUps",
-    "usageRatios", "webhookDeliveries", "webhookEndpoints", "withdrawals",
+    "commissionSettlements", "contractTemplates", "contracts", "couponApplications", "coupons", "customerPrices",
+    "dailyStatistics", "dailyUsages", "depositMovements", "depositTerms", "dictionaryTypes", "directOrders",
+    "exchangeRates", "helpTopics", "intervalStatistics", "itemOrders", "ledgerTransfers", "loginApps",
+    "membershipGrants", "merchantItems", "merchantTypes", "monthlyBills", "monthlyStatistics", "monthlyUsages",
+    "networkDevices", "onboardingApplications", "orders", "packageSubscriptions", "packetGateways",
+    "paymentChannels", "paymentDifferences", "paymentReconciliations", "paymentRefunds", "payments", "positions",
+    "realNameRecords", "renewals", "retentionPolicies", "roles", "sessionRecords", "settlementStatements",
+    "simPlanChanges", "storedFiles", "systemParameters", "tenantModules", "topUps", "usageRatios",
+    "webhookDeliveries", "webhookEndpoints", "withdrawals",
 )  # fmt: skip
 """Lists of what the shared world has none of."""
 FURNISHED_LATER = {
-    *((root, "phone") for root in ("agents", "customers", "tenants")),
+    *((root, "phone") for root in ("agents", "customers", "merchants", "tenants")),
+    ("merchants", "merchantType"),
     ("staffAccounts", "department"),
     ("apiKeys", "expiryNotifiedAt"),
     ("tasks", "account"),

@@ -228,7 +228,8 @@ async def test_the_platforms_staff_find_customers(shared_world: World) -> None:
         totalCount nodes { id kind name remark staff { nodes { login } } } } }"""
     for caller in ("admin", "finance", "operations", "sales"):
         found = (await world.data(caller, query.replace("staff { nodes { login } }", ""), {}))["customers"]
-        assert {node["id"] for node in found["nodes"]} == {world.id(n) for n in world.tenants if n != "platform"}
+        customers = {n for n, tenant in world.tenants.items() if tenant.kind.name in ("AGENT", "ENTERPRISE")}
+        assert {node["id"] for node in found["nodes"]} == {world.id(n) for n in customers}
     found = (await world.data("admin", query, {"filter": {"kind": {"eq": "ENTERPRISE"}}}))["customers"]
     assert [(node["id"], node["staff"]) for node in found["nodes"]] == [
         (world.id("acme"), {"nodes": [{"login": "acme"}]})

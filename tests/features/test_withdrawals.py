@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from services import settlement
+from authz.principal import system
+from models.ledger import LedgerAccountKind, TransferKind
+from services import ledger, settlement
+from services.runtime import Unit
 from tests.support.commerce import REFUND, balances, bought, funded, rates, said, step
 from tests.support.world import World
 
@@ -224,3 +227,26 @@ async def test_income_of_another_currency_is_asked_for_by_its_name(world: World)
     assert said(await asked(world, "5", currency="hkd")) == [("INVALID", "currency")]
     made = await asked(world, "5", currency="HKD")
     assert (made["errors"], made["withdrawal"]["currency"]) == ([], "HKD")
+
+
+async def test_a_merchant_draws_what_its_customers_have_paid(world: World) -> None:
+    root, cafe = world.tenants["platform"], world.tenants["cafe"]
+    async with world.client.application.runtime.database.transaction(system("test")) as session:
+        work = Unit(system("test"), session)
+        accounts = await ledger.accounts_of(
+            work, [(root, LedgerAccountKind.RECEIPTS), (cafe, LedgerAccountKind.FUNDS)], "CNY"
+        )
+        there, funds = accounts[root.id, LedgerAccountKind.RECEIPTS], accounts[cafe.id, LedgerAccountKind.FUNDS]
+        await ledger.transfer(work, cafe, TransferKind.ORDER, "sold", {there: Decimal(-80), funds: Decimal(80)})
+    assert said(await asked(world, "80.01", "cafe")) == [("INSUFFICIENT_FUNDS", "amount")]
+    assert said(await asked(world, "1", "gym")) == [("INSUFFICIENT_FUNDS", "amount")]
+    first, second = await asked(world, "50", "cafe"), await asked(world, "30", "cafe")
+    assert said(first) == said(second) == []
+    assert said(await step(world, "gym", CANCEL, first["withdrawal"]["id"])) == [("NOT_FOUND", "id")]
+    assert (await step(world, "cafe", CANCEL, first["withdrawal"]["id"]))["errors"] == []
+    assert (await step(world, "finance", APPROVE, second["withdrawal"]["id"]))["errors"] == []
+    told = {"paidOn": "2026-04-01", "reference": "BANK-10"}
+    assert (await step(world, "finance", PAID, second["withdrawal"]["id"], **told))["errors"] == []
+    assert await balances(world) == {("platform", "RECEIPTS"): Decimal(-50), ("cafe", "FUNDS"): Decimal(50)}
+    assert len((await world.data("cafe", LIST))["withdrawals"]["nodes"]) == 2
+    assert (await world.data("gym", LIST))["withdrawals"]["nodes"] == []

@@ -588,8 +588,12 @@ async def furnish(world: World) -> None:
            FROM ledger_transfer t WHERE t.tenant_id = w.tenant_id AND w.id % 2 = 0"""
     )
     await world.sql(
-        """UPDATE sales_order o SET task_id = t.id, task_part = 0 FROM task t
+        """UPDATE sales_order o SET task_id = t.id, task_part = o.id FROM task t
            WHERE t.tenant_id = o.tenant_id AND o.id % 2 = 0"""
+    )
+    await world.sql(
+        """UPDATE tenant t SET merchant_type_id = m.id FROM merchant_type m
+           WHERE m.tenant_id = t.id AND t.kind = 'MERCHANT' AND t.id % 2 = 0"""
     )
     await world.sql(
         """UPDATE commission_settlement s SET order_id = o.id FROM sales_order o
