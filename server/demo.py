@@ -19,7 +19,9 @@ from models.catalog import Carrier, DataPackage, Outlet, OutletType, PackagePeri
 from models.identity import EndUser, RoleAssignment, StaffAccount
 from models.jobs import JobConcurrency, MisfirePolicy, ScheduledJob
 from models.ledger import LedgerAccount, LedgerAccountKind
+from models.merchants import Merchant, MerchantOperator
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind
+from server.demo_market import SPECIALISTS, Market, trade
 from server.demo_sales import sell
 from server.demo_staff import LEADS, organise
 from server.doors import load_menus
@@ -166,11 +168,9 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
             *_jobs(platform),
         ]
     )
-    logins = []
-    for account, role, tenant, door in ACCOUNTS:
-        password = secrets.token_urlsafe(9) + "1a"
-        await add_account(session, tenants[tenant], account, role, await hash_password(password))
-        logins.append(DemoLogin(role, tenant, account, password, door))
+    logins = [
+        await _with_password(session, tenants[tenant], account, role, door) for account, role, tenant, door in ACCOUNTS
+    ]
     await session.flush()
     await session.execute(text(CARD_ROWS), {"cards": CARDS})
     await session.execute(text(HOLDINGS))
@@ -179,12 +179,35 @@ async def _fill(session: AsyncSession, settings: Settings) -> list[DemoLogin]:
     return logins
 
 
+async def _with_password(session: AsyncSession, tenant: Tenant, account: str, role: str, door: str) -> DemoLogin:
+    """A new account whose password is made up and told."""
+    password = secrets.token_urlsafe(9) + "1a"
+    await add_account(session, tenant, account, role, await hash_password(password))
+    return DemoLogin(role, tenant.name, account, password, door)
+
+
+async def _open_market(session: AsyncSession, platform: Tenant) -> tuple[Market, list[DemoLogin]]:
+    """An operator and its merchants, with those of the platform's staff who keep an eye on them."""
+    mall = await plant(session, MerchantOperator(kind=TenantKind.MERCHANT_OPERATOR, name="City Mall"), platform)
+    tea = await plant(session, Merchant(kind=TenantKind.MERCHANT, name="Tea House"), mall)
+    rink = await plant(session, Merchant(kind=TenantKind.MERCHANT, name="Ice Rink"), mall)
+    logins = [
+        *[await _with_password(session, platform, account, role, "admin") for account, role in SPECIALISTS.items()],
+        await _with_password(session, mall, "mall", "merchant_operator", "merchant"),
+        await _with_password(session, tea, "tea", "merchant_admin", "merchant"),
+        await _with_password(session, rink, "rink", "merchant_admin", "merchant"),
+    ]
+    return Market(platform, mall, {"tea": tea, "rink": rink}), logins
+
+
 async def _organise(session: AsyncSession, settings: Settings, tenants: dict[str, Tenant]) -> list[DemoLogin]:
     from server.app import Application
 
     application = Application(settings)
     try:
-        return [
+        market, logins = await _open_market(session, tenants["Trellis"])
+        await trade(session, application.runtime, market)
+        return logins + [
             DemoLogin(
                 lead.role,
                 lead.tenant,

@@ -43,20 +43,21 @@ async def sell(session: AsyncSession, platform: Tenant, chain: Sequence[Tenant])
         )
     await session.flush()
     buyer = chain[-1]
-    await _pay_in(session, platform, buyer)
+    await pay_in(session, platform, buyer)
     in_service = select(SimCard.id).where(SimCard.tenant_id == buyer.id, SimCard.status == SimStatus.ACTIVE)
     cards = list(await session.scalars(in_service.order_by(SimCard.id).limit(6)))
     await _buy(session, buyer, packages, {BY_SHARE: cards[:4], BY_MARGIN: cards[4:]})
 
 
-async def _pay_in(session: AsyncSession, platform: Tenant, customer: Tenant) -> None:
+async def pay_in(session: AsyncSession, platform: Tenant, customer: Tenant) -> None:
+    """Money that a customer has brought from elsewhere."""
     principal = system("demo")
     work = Unit(principal, session)
     receipts = (platform.id, LedgerAccountKind.RECEIPTS)
     prepayment = (customer.id, LedgerAccountKind.PREPAYMENT)
     accounts = await ledger.accounts_of(work, [(platform, receipts[1]), (customer, prepayment[1])], customer.currency)
     amounts = {accounts[receipts]: -PAID_IN, accounts[prepayment]: PAID_IN}
-    await ledger.transfer(work, customer, TransferKind.OPENING, "demo:opening", amounts)
+    await ledger.transfer(work, customer, TransferKind.OPENING, f"demo:opening:{customer.id}", amounts)
 
 
 async def _buy(

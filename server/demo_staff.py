@@ -70,7 +70,8 @@ async def organise(session: AsyncSession, runtime: Runtime, tenant: Tenant, lead
     """Organises a company as its administrator would; gives the password of who leads its sales."""
     administrator = await session.scalar(select(StaffAccount).where(StaffAccount.login == lead.administrator))
     assert administrator is not None
-    work = Work(_principal(runtime, tenant, administrator, lead), session, runtime=runtime)
+    principal = principal_of(runtime, tenant, administrator, lead.built_in, lead.door)
+    work = Work(principal, session, runtime=runtime)
     departments: dict[str, int] = {}
     for number, (name, above) in enumerate(DEPARTMENTS):
         parent = None if above is None else departments[above]
@@ -99,16 +100,17 @@ async def organise(session: AsyncSession, runtime: Runtime, tenant: Tenant, lead
     return password
 
 
-def _principal(runtime: Runtime, tenant: Tenant, administrator: StaffAccount, lead: Lead) -> Principal:
+def principal_of(runtime: Runtime, tenant: Tenant, account: StaffAccount, role: str, door: str) -> Principal:
+    """Somebody of a company's staff with a built-in role, as if logged in."""
     return Principal(
         PrincipalKind.STAFF,
-        lead.door,
-        runtime.access.grants_of([STAFF, lead.built_in], tenant.path),
+        door,
+        runtime.access.grants_of([STAFF, role], tenant.path),
         tenant_id=tenant.id,
         tenant_kind=tenant.kind.name,
         path=tenant.path,
-        account_id=administrator.id,
-        roles=(lead.built_in,),
+        account_id=account.id,
+        roles=(role,),
     )
 
 

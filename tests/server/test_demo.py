@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -79,3 +81,30 @@ async def test_the_demo_is_loaded_once_and_its_leads_see_their_departments(clien
     again = await _load(place.settings)
     assert time.monotonic() - started < 1
     assert {login.account: login for login in again} == logins
+
+
+SOLD = """query($first: Date!, $last: Date!) { merchantSales(firstDay: $first, lastDay: $last) {
+    merchants { merchant orders amount } } }"""
+
+
+@pytest.mark.feature("S4-75")
+async def test_the_demos_operator_sees_what_both_merchants_sold(client: Client, place: Place) -> None:
+    logins = {login.account: login for login in await _load(place.settings)}
+    await client.application.runtime.access.changed(policies=True)
+    today = datetime.now(ZoneInfo("Asia/Shanghai")).date()
+    days = {"first": str(today - timedelta(days=1)), "last": str(today)}
+    rink = {"merchant": "Ice Rink", "orders": 3, "amount": "900.0000"}
+    tea = {"merchant": "Tea House", "orders": 3, "amount": "204.0000"}
+    for account, expected in (("mall", [rink, tea]), ("tea", [tea]), ("rink", [rink]), ("finance", [rink, tea])):
+        login = logins[account]
+        token = await client.token(login.door, account, login.password)
+        answer = (await client.post(login.door, SOLD, days, token=token)).json()
+        assert answer["data"]["merchantSales"]["merchants"] == expected, account
+    for role in ("bank_merchant", "bank_contract", "bank_deposit", "bank_coupon"):
+        (login,) = (one for one in logins.values() if one.role == role)
+        token = await client.token("admin", login.account, login.password)
+        answer = (await client.post("admin", "{ merchants { nodes { name depositMissing } } }", token=token)).json()
+        assert answer["data"]["merchants"]["nodes"] == [
+            {"name": "Tea House", "depositMissing": "200.0000"},
+            {"name": "Ice Rink", "depositMissing": "200.0000"},
+        ]
