@@ -50,7 +50,7 @@ async def save_contract_template(ctx: Context, input: SaveContractTemplateInput)
 
 @mutation
 async def publish_contract_template(ctx: Context, input: ContractTemplateInput) -> ContractTemplatePayload:
-    """Issues a version from now on, in place of the one before it (S4-58)."""
+    """Issues a version from now on, in place of the one before it (S4-58, S4-74)."""
     changed = await service.publish(ctx.now, key_of(input.id, "ctt", "id"))
     return ContractTemplatePayload(contract_template=refer(changed.id), errors=[])
 

@@ -53,7 +53,7 @@ async def withdraw_coupon_application(ctx: Context, input: CouponApplicationInpu
 
 @mutation(idempotent=True)
 async def approve_coupon_application(ctx: Context, input: CouponApplicationInput) -> CouponApplicationPayload:
-    """Issues the coupons that a merchant asked for (S4-65)."""
+    """Issues the coupons that a merchant asked for (S4-65, S4-74)."""
     changed = await service.approve(ctx.now, key_of(input.id, "cpa", "id"))
     return CouponApplicationPayload(coupon_application=refer(changed.id), errors=[])
 

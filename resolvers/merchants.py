@@ -166,7 +166,8 @@ async def withdraw_onboarding(ctx: Context, input: OnboardingInput) -> Onboardin
 
 @mutation
 async def approve_onboarding(ctx: Context, input: OnboardingInput) -> OnboardingPayload:
-    """Takes a merchant on: it may sell, and is given the contract of its type (S4-02, S4-04)."""
+    """Takes a merchant on: it may sell, and is given the contract of its type (S4-02, S4-04,
+    S4-74)."""
     changed = await service.approve(ctx.now, key_of(input.id, "onb", "id"))
     return OnboardingPayload(application=refer(changed.id), errors=[])
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authz.principal import system
+from authz.scopes import within
 from server.app import the_catalog
 from server.demo import add_account
 from server.doors import FRONTENDS, documents, load_doors, load_menus
+from tests.support.matrix import printed
 from tests.support.office import CREATE_ROLE, STAFF, assigned, office
 from tests.support.world import PASSWORD, World, password_hash
 
@@ -37,6 +40,35 @@ def test_every_shipped_menu_needs_what_exists_and_what_its_door_can_hold() -> No
 
 
 # -- roles --------------------------------------------------------------------------------------------------------
+
+
+MADE_ROLE = Path(__file__).with_name("made_role.txt")
+MADE_HEAD = """\
+What a role that a tenant made may do, beside who made it: three pages of the agents' template, ticked with the data
+scope "department and below". A all rows, B own branch, T own tenant, P what those above publish, o one's own, D own
+department and below, d own department, . nothing.
+"""
+
+
+@pytest.mark.feature("S1-36", "S4-72")
+async def test_the_matrix_of_a_role_that_a_tenant_made(world: World) -> None:
+    """To write it anew, remove ``made_role.txt``; its diff is the review."""
+    north = await office(world, "north")
+    role = await north.role(
+        "Lead", "sim:card", "sim:card:suspend", "system:staff", "system:staff:edit", dataScope="DEPARTMENT_AND_BELOW"
+    )
+    access, path = world.client.application.runtime.access, world.tenants["north"].path
+    made, maker = access.grants_of([assigned(role)], path), access.grants_of(["agent_admin"], path)
+    opened = sorted((one for one in access.catalog if made.allows(one.type, one.field, one.act)), key=lambda c: c.name)
+    told = printed(MADE_HEAD, opened, {"made": made, "agent": maker})
+    kept = MADE_ROLE.read_text("utf-8") if MADE_ROLE.exists() else None
+    if kept is None:
+        MADE_ROLE.write_text(told, "utf-8")
+    assert kept == told
+    for one in opened:
+        reach = made.reach_of(one.type, one.field, one.act)
+        assert reach is not None
+        assert within(reach, maker.reach_of(one.type, one.field, one.act) or frozenset()), one.name
 
 
 @pytest.mark.feature("S1-35", "S1-37", "S4-72", "S4-73")
