@@ -199,7 +199,8 @@ class Partner:
                 return _Failure(reason, worth_repeating=idempotent and isinstance(error, CONNECTION_ERRORS))
             heard = _heard.get()
             if heard is not None and not secret:
-                heard.append(response.text[:LONGEST_ANSWER])
+                # a text column could not hold a NUL
+                heard.append(response.text[:LONGEST_ANSWER].replace("\x00", "\ufffd"))
             status = response.status_code
             if status == 429 or status >= 500:
                 self._breaker.failed()

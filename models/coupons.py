@@ -6,7 +6,7 @@ import enum
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
@@ -41,6 +41,7 @@ class CouponApplication(Timestamped, AppendOnly, TenantOwned, Base):
     __tablename__ = "coupon_application"
     __changeable__ = ("status", "reviewed_by_id", "reviewed_at", "reason", "updated_at")
     __constraints__ = (
+        UniqueConstraint("id", "tenant_id"),
         CheckConstraint("quantity > 0", name="quantity_positive"),
         CheckConstraint("valid_from < valid_until", name="valid_in_order"),
         CheckConstraint("(scope = 'SINGLE_CATEGORY') = (category IS NOT NULL)", name="category_of_scope"),
@@ -83,10 +84,17 @@ class Coupon(AppendOnly, TenantOwned, Base):
     """One coupon of those that were asked for, by its code (S4-65). An order that takes it says so itself."""
 
     __tablename__ = "coupon"
-    __constraints__ = (UniqueConstraint("tenant_id", "code"),)
+    __constraints__ = (
+        UniqueConstraint("tenant_id", "code"),
+        ForeignKeyConstraint(
+            ["application_id", "tenant_id"],
+            ["coupon_application.id", "coupon_application.tenant_id"],
+            name="fk_coupon_application",
+        ),
+    )
 
-    application_id: Mapped[int] = mapped_column(ForeignKey("coupon_application.id"), index=True)
+    application_id: Mapped[int] = mapped_column(index=True)
     code: Mapped[str]
     issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    application: Mapped[CouponApplication] = relationship(lazy="raise")
+    application: Mapped[CouponApplication] = relationship(lazy="raise", viewonly=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, impersonal, personal, stored_enum
@@ -21,6 +21,7 @@ class MerchantItem(Timestamped, TenantOwned, Base):
     __tablename__ = "merchant_item"
     __constraints__ = (
         UniqueConstraint("tenant_id", "name"),
+        UniqueConstraint("id", "tenant_id"),
         CheckConstraint("price >= 0", name="price_not_negative"),
     )
 
@@ -49,11 +50,16 @@ class ItemOrder(Order):
     __mapper_args__ = {"polymorphic_identity": OrderKind.SINGLE_ITEM}
 
 
-COUPON_TAKEN = Index(
+Index(
     "uq_sales_order_coupon_taken",
     ItemOrder.coupon_id,
     unique=True,
     postgresql_where=text("status IN ('AWAITING_PAYMENT', 'PAID')"),
+)
+Index(
+    "ix_sales_order_buyer_phone",
+    ItemOrder.buyer_phone,
+    postgresql_where=text("buyer_phone IS NOT NULL"),
 )
 
 
@@ -63,12 +69,15 @@ class ItemOrderLine(AppendOnly, TenantOwned, Base):
     __tablename__ = "item_order_line"
     __constraints__ = (
         UniqueConstraint("order_id", "item_id"),
+        ForeignKeyConstraint(
+            ["item_id", "tenant_id"], ["merchant_item.id", "merchant_item.tenant_id"], name="fk_item_order_line_item"
+        ),
         CheckConstraint("quantity > 0", name="quantity_positive"),
         CheckConstraint("price >= 0", name="price_not_negative"),
     )
 
     order_id: Mapped[int] = mapped_column(ForeignKey("sales_order.id"))
-    item_id: Mapped[int] = mapped_column(ForeignKey("merchant_item.id"), index=True)
+    item_id: Mapped[int] = mapped_column(index=True)
     name: Mapped[str]
     category: Mapped[str]
     quantity: Mapped[int] = mapped_column(SmallInteger)
@@ -76,4 +85,4 @@ class ItemOrderLine(AppendOnly, TenantOwned, Base):
     """Of one, in the order's currency."""
 
     order: Mapped[ItemOrder] = relationship(lazy="raise")
-    item: Mapped[MerchantItem] = relationship(lazy="raise")
+    item: Mapped[MerchantItem] = relationship(lazy="raise", viewonly=True)

@@ -40,6 +40,8 @@ class MerchantType(Timestamped, Published, Base):
     """What a merchant is asked: ``key``, ``label``, ``required`` of each."""
     required_documents: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
     contract_template_id: Mapped[int | None] = mapped_column(ForeignKey("contract_template.id"), index=True)
+    page_variant: Mapped[str | None]
+    """Which variant of their pages its merchants draw (S4-76)."""
     status: Mapped[CatalogStatus] = mapped_column(stored_enum(CatalogStatus), default=CatalogStatus.ACTIVE)
 
     contract_template: Mapped[ContractTemplate | None] = relationship(lazy="raise")

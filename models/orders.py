@@ -91,7 +91,11 @@ class Order(Timestamped, AppendOnly, Personal, TenantOwned, Base):
         CheckConstraint(
             "kind <> 'RENEWAL' OR num_nulls(end_user_id, sim_card_id, data_package_id) = 0", name="renewal_whole"
         ),
-        CheckConstraint("kind <> 'SINGLE_ITEM' OR num_nulls(seller_id, discount) = 0", name="item_order_whole"),
+        CheckConstraint(
+            "kind = 'SINGLE_ITEM' AND num_nulls(seller_id, discount) = 0 AND discount >= 0"
+            " OR kind <> 'SINGLE_ITEM' AND num_nonnulls(seller_id, discount, coupon_id) = 0",
+            name="item_order_whole",
+        ),
         Index("ix_sales_order_created_at_id", "created_at", "id"),
         Index("ix_sales_order_paid_at_id", "paid_at", "id"),
         Index(

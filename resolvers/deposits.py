@@ -50,6 +50,6 @@ async def pay_deposit(ctx: Context, input: PayDepositInput) -> DepositMovementPa
 
 @mutation(idempotent=True)
 async def release_deposit(ctx: Context, input: ReleaseDepositInput) -> DepositMovementPayload:
-    """Gives a merchant some of its deposit back to spend (S4-67, S4-74)."""
+    """Gives a merchant some of its deposit back to withdraw (S4-67, S4-74)."""
     made = await service.release(ctx.now, key_of(input.merchant, "ten", "merchant"), input.amount, input.reason)
     return DepositMovementPayload(deposit_movement=refer(made.id), errors=[])

@@ -116,6 +116,7 @@ async def create_merchant_type(ctx: Context, input: CreateMerchantTypeInput) -> 
         name=input.name,
         form_fields=_fields(input.form_fields),
         required_documents=input.required_documents,
+        page_variant=input.page_variant,
     )
     return MerchantTypePayload(merchant_type=refer(made.id), errors=[])
 
@@ -141,11 +142,11 @@ async def save_onboarding(ctx: Context, input: SaveOnboardingInput) -> Onboardin
         ctx.now,
         type_id=key_of(input.merchant_type, "mty", "merchantType"),
         wechat_app_id=input.wechat_app_id,
-        answers={one.key: one.value for one in input.answers},
-        documents={
-            one.document: key_of(one.file, "fil", f"documents.{number}.file")
+        answers=[(one.key, one.value) for one in input.answers],
+        documents=[
+            (one.document, key_of(one.file, "fil", f"documents.{number}.file"))
             for number, one in enumerate(input.documents)
-        },
+        ],
     )
     return OnboardingPayload(application=refer(saved.id), errors=[])
 

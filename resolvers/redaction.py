@@ -41,9 +41,10 @@ SECRET_NAMES = frozenset(
         "state",
         "one_time_code",
         "verification_code",
+        "buyer",
     }
 )
-"""Arguments and fields of inputs that are never written down."""
+"""Arguments and fields of inputs that are never written down: secrets, and people whom nobody could find to erase."""
 SHOWN_ONCE = frozenset({"secret", "uri", "recovery_codes"})
 """Fields of payloads that a repeat does not show again."""
 REDACTED = "[redacted]"

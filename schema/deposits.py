@@ -66,7 +66,7 @@ class PayDepositInput:
 
 @input_type
 class ReleaseDepositInput:
-    """Some of a merchant's deposit that it may spend again, and why (S4-67)."""
+    """Some of a merchant's deposit that it may withdraw, and why (S4-67)."""
 
     merchant: strawberry.ID
     amount: Decimal

@@ -23,6 +23,11 @@ def masked_phone(column: ColumnElement[Any]) -> ColumnElement[Any]:
     )
 
 
+def masked_name(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """``王**``: the first character."""
+    return func.left(column, 1, type_=Text) + "**"
+
+
 def masked_account(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``****5678``: the last four."""
     return "****" + func.right(column, 4, type_=Text)

@@ -12,7 +12,7 @@ import models.merchant_orders as stored
 from models.catalog import CatalogStatus
 from planner.mapping import Connection, Node, column, entity, input_type, to_many, to_one, value
 from schema.common import UserError
-from schema.masks import masked_phone
+from schema.masks import masked_name, masked_phone
 from schema.orders import SEARCHABLE, Order
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class MerchantItem(Node):
 class ItemOrder(Order):
     """Items that somebody buys of a merchant, without a card of its own (S4-15, S4-17)."""
 
-    buyer_name: str | None = column("Who buys.")
+    buyer_name: str | None = column("Who buys; masked except for who may see it in full.", mask=masked_name)
     buyer_phone: str | None = column("Masked except for who may see it in full.", mask=masked_phone)
     discount: Decimal | None = column("What the coupon took off, in ``currency``.")
     seller: StaffAccount | None = to_one("Who of its staff sold it (销售人员).")

@@ -46,6 +46,7 @@ class MerchantType(Node):
     name: str
     form_fields: list[MerchantFormField] = live("What a merchant is asked.", needs=("form_fields",))
     required_documents: list[str] = column("Which documents a merchant has to show.")
+    page_variant: str | None = column("Which variant of their pages its merchants draw (S4-76).")
     status: CatalogStatus
     contract_template: ContractTemplate | None = to_one("What its merchants sign; for those who keep the templates.")
 
@@ -92,13 +93,18 @@ class Merchant(Tenant):
         lambda m: _account(m, LedgerAccountKind.FUNDS),
         confidential=True,
     )
-    deposit_required: Decimal = computed("What it has to leave as a security, in its currency (S4-67).", _required)
+    deposit_required: Decimal = computed(
+        "What it has to leave as a security, in its currency (S4-67).", _required, confidential=True
+    )
     deposit_held: Decimal = computed(
-        "What it has left as a security, in its currency (S4-67).", lambda m: _account(m, LedgerAccountKind.DEPOSIT)
+        "What it has left as a security, in its currency (S4-67).",
+        lambda m: _account(m, LedgerAccountKind.DEPOSIT),
+        confidential=True,
     )
     deposit_missing: Decimal = computed(
         "How much more it has to leave, in its currency (S4-67).",
         lambda m: func.greatest(_required(m) - _account(m, LedgerAccountKind.DEPOSIT), cast(0, MONEY), type_=MONEY),
+        confidential=True,
     )
     merchant_type: MerchantType | None = to_one("Of which type it is; null until it has been taken on.")
     onboarding_applications: Connection[OnboardingApplication] = to_many(
@@ -189,6 +195,7 @@ class CreateMerchantTypeInput:
     name: str
     form_fields: list[MerchantFormFieldInput] = strawberry.field(default_factory=list)
     required_documents: list[str] = strawberry.field(default_factory=list)
+    page_variant: str | None = None
 
 
 @input_type
@@ -199,6 +206,7 @@ class UpdateMerchantTypeInput:
     name: str | None = None
     form_fields: list[MerchantFormFieldInput] | None = None
     required_documents: list[str] | None = None
+    page_variant: str | None = None
     status: CatalogStatus | None = None
 
 

@@ -25,7 +25,7 @@ enum_type(WithdrawalStatus, "How far a withdrawal is.")
 @entity(
     stored.Withdrawal,
     prefix="wdr",
-    filters=("agent", "status", "currency", "amount", "created_at", "paid_on"),
+    filters=("company", "status", "currency", "amount", "created_at", "paid_on"),
     sorts=("created_at",),
 )
 class Withdrawal(Node):
@@ -44,7 +44,7 @@ class Withdrawal(Node):
     reason: str | None = column("Why it was rejected.")
     paid_on: date | None = column("The bank's value date.")
     reference: str | None = column("The bank's reference.")
-    agent: Tenant | None = to_one("Who asks.", via="tenant")
+    company: Tenant | None = to_one("Who asks.", via="tenant")
     requested_by: StaffAccount | None = to_one("Who asked for the company.")
     reviewed_by: StaffAccount | None = to_one("Who agreed.")
     closed_by: StaffAccount | None = to_one("Who paid it, rejected it or took it back.")

@@ -62,6 +62,7 @@ async def trade(session: AsyncSession, runtime: Runtime, market: Market) -> None
         name="Shop",
         form_fields=[merchants.FormField("owner", "Who owns it", required=True)],
         required_documents=[],
+        page_variant=None,
     )
     desk = desks["bank_contract"]
     template = await contracts.save_template(
@@ -73,7 +74,7 @@ async def trade(session: AsyncSession, runtime: Runtime, market: Market) -> None
         account = await _account(session, login)
         work = Work(principal_of(runtime, merchant, account, "merchant_admin", "merchant"), session, runtime=runtime)
         application = await merchants.save_application(
-            work, type_id=kind.id, wechat_app_id=APP_IDS[login], answers={"owner": "Demo Owner"}, documents={}
+            work, type_id=kind.id, wechat_app_id=APP_IDS[login], answers=[("owner", "Demo Owner")], documents=[]
         )
         await merchants.submit(work, application.id)
         await merchants.approve(desks["bank_merchant"], application.id)

@@ -91,7 +91,10 @@ def _check_package(values: Mapping[str, Any]) -> None:
             raise Refusal("NOT_POSITIVE", field)
     for name, field in (("channel_price", "channelPrice"), ("sale_price", "salePrice")):
         validation.money(values[name], field)
-    begins, ends = values.get("valid_from"), values.get("valid_until")
+    begins, ends = (
+        None if (at := values.get(name)) is None else validation.moment(at, field)
+        for name, field in (("valid_from", "validFrom"), ("valid_until", "validUntil"))
+    )
     if begins is not None and ends is not None and ends <= begins:
         raise Refusal("INVALID", "validUntil")
 

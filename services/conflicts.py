@@ -21,8 +21,10 @@ def given_up(error: DBAPIError) -> bool:
 
 
 @asynccontextmanager
-async def told_apart(session: AsyncSession, constraints: Mapping[str, tuple[str, str]]) -> AsyncIterator[None]:
-    """Turns the violation of a known constraint into TAKEN for (field, value)."""
+async def told_apart(
+    session: AsyncSession, constraints: Mapping[str, tuple[str, str]], code: str = "TAKEN"
+) -> AsyncIterator[None]:
+    """Turns the violation of a known constraint into a refusal, TAKEN or another, for (field, value)."""
     try:
         yield
     except IntegrityError as error:
@@ -30,5 +32,5 @@ async def told_apart(session: AsyncSession, constraints: Mapping[str, tuple[str,
         violated = str(error.orig)
         for name, (field, value) in constraints.items():
             if f'"{name}"' in violated:
-                raise Refusal("TAKEN", field, value=value) from None
+                raise Refusal(code, field, value=value) from None
         raise

@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 
 from models.contracts import Contract, ContractStatus, ContractTemplate, ContractTemplateStatus
 from models.merchants import Merchant, MerchantType
+from models.tenancy import Tenant
 from services import validation
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
@@ -23,9 +24,7 @@ from services.transitions import StateMachine
 
 TEMPLATE_TRANSITIONS = StateMachine(
     "CONTRACT_TEMPLATE_STATUS",
-    ("CHANGE", (ContractTemplateStatus.DRAFT,), ContractTemplateStatus.DRAFT),
     ("PUBLISH", (ContractTemplateStatus.DRAFT,), ContractTemplateStatus.PUBLISHED),
-    ("USE", (ContractTemplateStatus.PUBLISHED,), ContractTemplateStatus.PUBLISHED),
     ("WITHDRAW", (ContractTemplateStatus.PUBLISHED,), ContractTemplateStatus.WITHDRAWN),
 )
 TRANSITIONS = StateMachine("CONTRACT_STATUS", ("SIGN", (ContractStatus.ISSUED,), ContractStatus.SIGNED))
@@ -45,13 +44,12 @@ async def save_template(work: Work, *, code: str, name: str, scenario: str, body
     for found in _PLACEHOLDER.findall(values["body"]):
         if found not in PLACEHOLDERS:
             raise Refusal("UNKNOWN_PLACEHOLDER", "body", value=found[:60], known=", ".join(sorted(PLACEHOLDERS)))
-    owner, code = await tenant_for(work, None), validation.key(code, "code")
+    owner, code = await _holding_all(work), validation.key(code, "code")
     versions = (
         await work.session.scalars(
             select(ContractTemplate)
             .where(ContractTemplate.tenant_id == owner.id, ContractTemplate.code == code)
             .order_by(ContractTemplate.version.desc())
-            .with_for_update()
         )
     ).all()
     draft = versions[0] if versions and versions[0].status is ContractTemplateStatus.DRAFT else None
@@ -71,6 +69,7 @@ async def save_template(work: Work, *, code: str, name: str, scenario: str, body
 
 async def publish(work: Work, key: int) -> ContractTemplate:
     """From now on this version is the one that is issued, to the types of merchant that signed an earlier one, too."""
+    await _holding_all(work)
     template = await _template(work, key, "id")
     template.status = TEMPLATE_TRANSITIONS.lead(template.status, "PUBLISH")
     template.published_at = datetime.now(UTC)
@@ -93,6 +92,7 @@ async def publish(work: Work, key: int) -> ContractTemplate:
 
 async def withdraw(work: Work, key: int) -> ContractTemplate:
     """A version is not issued any more. IN_USE while a type of merchant signs it."""
+    await _holding_all(work)
     template = await _template(work, key, "id")
     template.status = TEMPLATE_TRANSITIONS.lead(template.status, "WITHDRAW")
     signed_by = select(func.count(MerchantType.id)).where(MerchantType.contract_template_id == key)
@@ -104,11 +104,12 @@ async def withdraw(work: Work, key: int) -> ContractTemplate:
 
 async def link(work: Work, type_id: int, template_id: int | None) -> MerchantType:
     """Which contract merchants of a type sign; one template may serve several types (S4-61)."""
+    await _holding_all(work)
     kind = await work.session.scalar(select(MerchantType).where(MerchantType.id == type_id).with_for_update())
     if kind is None:
         raise not_found("merchantType")
     if template_id is not None:
-        TEMPLATE_TRANSITIONS.lead((await _template(work, template_id, "template")).status, "USE")
+        await _in_use(work, template_id)
     kind.contract_template_id = template_id
     await work.session.flush()
     return kind
@@ -127,8 +128,7 @@ async def issue_special(work: Work, merchant_id: int, template_id: int) -> Contr
 async def issue(work: Work, merchant: Merchant, template_id: int, *, special: bool = False) -> Contract:
     """A contract for a merchant, which the caller holds, in today's words; it takes the place of one that has not been
     signed (S4-04)."""
-    template = await _template(work, template_id, "template")
-    TEMPLATE_TRANSITIONS.lead(template.status, "USE")
+    template = await _in_use(work, template_id)
     kind = await work.session.get(MerchantType, merchant.merchant_type_id)
     told = {
         "merchant": merchant.name,
@@ -173,6 +173,20 @@ async def _supersede(work: Work, merchant_id: int, status: ContractStatus) -> No
         .values(status=ContractStatus.SUPERSEDED)
         .execution_options(synchronize_session=False)
     )
+
+
+async def _holding_all(work: Work) -> Tenant:
+    """Whoever keeps templates waits for whoever else does: a version is numbered, published and linked alone."""
+    owner = await tenant_for(work, None)
+    await work.session.execute(select(Tenant.id).where(Tenant.id == owner.id).with_for_update(key_share=True))
+    return owner
+
+
+async def _in_use(work: Work, key: int) -> ContractTemplate:
+    template = await _template(work, key, "template")
+    if template.status is not ContractTemplateStatus.PUBLISHED:
+        raise Refusal("CONTRACT_TEMPLATE_STATUS", "template", status=template.status.name)
+    return template
 
 
 async def _template(work: Work, key: int, field: str) -> ContractTemplate:

@@ -17,7 +17,8 @@ from sqlalchemy import insert, select
 from models.base import table_of
 from models.coupons import Coupon, CouponApplication, CouponApplicationStatus, CouponScope, CouponType
 from models.merchants import Merchant
-from services import validation
+from models.tenancy import Tenant, TenantStatus
+from services import merchants, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 from services.transitions import StateMachine
@@ -32,7 +33,7 @@ MAX_QUANTITY = 10_000
 CODE_LENGTH = 12
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Of what codes are made: nothing that is taken for something else when it is read out."""
-CENT = Decimal("0.01")
+FIELDS = {"threshold": "threshold", "amount_off": "amountOff", "percent_off": "percentOff", "category": "category"}
 
 
 class Priced(Protocol):
@@ -52,7 +53,7 @@ async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
     NOT_POSSIBLE_HERE, NOT_ONBOARDED; by field REQUIRED, INVALID, NOT_POSITIVE, TOO_MANY, and NOT_FOR_THIS_TYPE for what
     a type of coupon does not have: a discount holds for all categories, a deduction has no threshold.
     """
-    merchant = await _calling(work)
+    merchant = await merchants.calling(work, onboarded=True)
     kind: CouponType = values["coupon_type"]
     scope: CouponScope = values["scope"]
     if kind is CouponType.DISCOUNT and scope is not CouponScope.ALL_CATEGORY:
@@ -69,13 +70,13 @@ async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
         scope=scope,
         category=None if category is None else validation.text(category, "category"),
         coupon_type=kind,
-        threshold=None if threshold is None else validation.money(threshold, "threshold", positive=True),
-        amount_off=None if amount_off is None else validation.money(amount_off, "amountOff", positive=True),
+        threshold=None if threshold is None else validation.price(threshold, "threshold", positive=True),
+        amount_off=None if amount_off is None else validation.price(amount_off, "amountOff", positive=True),
         percent_off=None if percent_off is None else _percent(percent_off),
         currency=merchant.currency,
         quantity=values["quantity"],
-        valid_from=values["valid_from"],
-        valid_until=values["valid_until"],
+        valid_from=validation.moment(values["valid_from"], "validFrom"),
+        valid_until=validation.moment(values["valid_until"], "validUntil"),
         requested_by_id=work.principal.account_id,
     )
     if application.quantity < 1:
@@ -89,9 +90,6 @@ async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
     work.session.add(application)
     await work.session.flush()
     return application
-
-
-FIELDS = {"threshold": "threshold", "amount_off": "amountOff", "percent_off": "percentOff", "category": "category"}
 
 
 def _fitting(values: Mapping[str, Any], name: str, kind: CouponType, required: bool, possible: bool) -> Any:
@@ -120,8 +118,11 @@ async def withdraw(work: Work, key: int) -> CouponApplication:
 
 async def approve(work: Work, key: int) -> CouponApplication:
     """Issues what was asked for: so many coupons, each with a code of its own (S4-65). INVALID once their time is
-    over."""
+    over, NOT_ACTIVE for a merchant that does no business."""
     application = await _held(work, key)
+    merchant = (await work.session.scalars(select(Tenant).where(Tenant.id == application.tenant_id))).one()
+    if merchant.status is not TenantStatus.ACTIVE:
+        raise Refusal("NOT_ACTIVE", "id", value=merchant.name)
     application.status = TRANSITIONS.lead(application.status, "APPROVE")
     if application.valid_until <= datetime.now(UTC):
         raise Refusal("INVALID", "validUntil")
@@ -180,7 +181,7 @@ async def taken_off(
 
 def amount_off(terms: CouponApplication, lines: Sequence[Priced]) -> Decimal | None:
     """What coupons of some terms take off: to the cent, in the merchant's favour, never more than what they hold for
-    costs; None where they do not hold."""
+    costs; None where they do not hold, or would take off nothing."""
     held_for = sum(
         (line.price * line.quantity for line in lines if terms.category in (None, line.category)), start=Decimal(0)
     )
@@ -188,18 +189,9 @@ def amount_off(terms: CouponApplication, lines: Sequence[Priced]) -> Decimal | N
         return None
     if terms.coupon_type is CouponType.DISCOUNT:
         assert terms.percent_off is not None
-        return (held_for * terms.percent_off / 100).quantize(CENT, ROUND_DOWN)
+        return (held_for * terms.percent_off / 100).quantize(validation.CENT, ROUND_DOWN) or None
     assert terms.amount_off is not None
     return min(terms.amount_off, held_for)
-
-
-async def _calling(work: Work) -> Merchant:
-    found = await work.session.scalar(select(Merchant).where(Merchant.id == work.principal.tenant_id))
-    if found is None:
-        raise Refusal("NOT_POSSIBLE_HERE")
-    if found.onboarded_at is None:
-        raise Refusal("NOT_ONBOARDED")
-    return found
 
 
 async def _held(work: Work, key: int, *, own: bool = False) -> CouponApplication:

@@ -1,5 +1,5 @@
-"""Security deposits: what a merchant has to leave with the platform, paid from what it has paid in, and released to
-there (S4-67)."""
+"""Security deposits: what a merchant has to leave with the platform, paid from what it has paid in, and released to its
+funds, from which it withdraws (S4-67)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlalchemy import select
 from models.deposits import DepositMovement, DepositMovementKind, DepositTerms
 from models.ledger import LedgerAccountKind, TransferKind
 from models.merchants import Merchant
-from services import ledger, validation
-from services.refusal import Refusal, not_found
+from services import ledger, merchants, validation
+from services.refusal import not_found
 from services.runtime import Work
 
-FREE, HELD = LedgerAccountKind.PREPAYMENT, LedgerAccountKind.DEPOSIT
+PAID_IN, HELD, FREE = LedgerAccountKind.PREPAYMENT, LedgerAccountKind.DEPOSIT, LedgerAccountKind.FUNDS
 
 
 async def set_terms(work: Work, merchant_id: int, required_amount: Decimal, reason: str | None) -> DepositTerms:
@@ -40,14 +40,11 @@ async def pay(work: Work, amount: Decimal) -> DepositMovement:
 
     INSUFFICIENT_FUNDS where it has not paid in as much.
     """
-    merchant = await work.session.scalar(select(Merchant).where(Merchant.id == work.principal.tenant_id))
-    if merchant is None:
-        raise Refusal("NOT_POSSIBLE_HERE")
-    return await _move(work, merchant, DepositMovementKind.PAID, amount)
+    return await _move(work, await merchants.calling(work), DepositMovementKind.PAID, amount)
 
 
 async def release(work: Work, merchant_id: int, amount: Decimal, reason: str) -> DepositMovement:
-    """Gives a merchant some of its deposit back to spend. INSUFFICIENT_FUNDS where it is not as much."""
+    """Gives a merchant some of its deposit back to withdraw. INSUFFICIENT_FUNDS where it is not as much."""
     merchant = await _merchant(work, merchant_id)
     return await _move(work, merchant, DepositMovementKind.RELEASED, amount, validation.text(reason, "reason"))
 
@@ -56,7 +53,7 @@ async def _move(
     work: Work, merchant: Merchant, kind: DepositMovementKind, amount: Decimal, reason: str | None = None
 ) -> DepositMovement:
     amount = validation.money(amount, "amount", positive=True)
-    source, target = (FREE, HELD) if kind is DepositMovementKind.PAID else (HELD, FREE)
+    source, target = (PAID_IN, HELD) if kind is DepositMovementKind.PAID else (HELD, FREE)
     accounts = await ledger.accounts_of(work, [(merchant, source), (merchant, target)], merchant.currency)
     moved = await ledger.transfer(
         work,

@@ -13,24 +13,23 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import DateTime, cast, func, insert, select
-from sqlalchemy.exc import IntegrityError
 
 from authz.principal import Principal
 from models.base import table_of
 from models.catalog import CatalogStatus
 from models.identity import AccountStatus, StaffAccount
 from models.ledger import LedgerAccount, LedgerAccountKind, TransferKind
-from models.merchant_orders import COUPON_TAKEN, ItemOrder, ItemOrderLine, MerchantItem
+from models.merchant_orders import ItemOrder, ItemOrderLine, MerchantItem
 from models.merchants import Merchant
 from models.orders import OrderStatus, PayType
 from models.tenancy import Tenant
-from services import coupons, ledger, orders, pricing, validation
+from services import coupons, ledger, merchants, orders, pricing, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime, Unit, Work
 from services.sales import check_days
 
-ITEM_CONSTRAINT = "uq_merchant_item_tenant_id_name"
+ITEM_CONSTRAINT, COUPON_CONSTRAINT = "uq_merchant_item_tenant_id_name", "uq_sales_order_coupon_taken"
 MAX_LINES = 100
 MAX_QUANTITY = 1_000
 
@@ -63,7 +62,7 @@ class MerchantSales:
 
 async def create_item(work: Work, *, name: str, category: str, price: Decimal) -> MerchantItem:
     """Something that the calling merchant sells, at a price in its currency (S4-05). TAKEN where it has the name."""
-    merchant = await _calling(work)
+    merchant = await merchants.calling(work)
     item = MerchantItem(tenant_id=merchant.id, tenant_path=merchant.path, currency=merchant.currency)
     for field, value in _checked({"name": name, "category": category, "price": price}).items():
         setattr(item, field, value)
@@ -93,16 +92,10 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "category": lambda v: validation.text(v, "category"),
-        "price": _price,
+        "price": lambda v: validation.price(v, "price"),
         "status": lambda v: v,
     }
     return {name: checks[name](value) for name, value in values.items()}
-
-
-def _price(value: Decimal) -> Decimal:
-    if validation.money(value, "price") != value.quantize(coupons.CENT):
-        raise Refusal("SMALLER_THAN_CENT", "price")
-    return value
 
 
 async def place(
@@ -121,9 +114,7 @@ async def place(
     NOT_POSSIBLE_HERE, NOT_ONBOARDED; NOT_FOUND for an item or a seller of somebody else, NOT_ACTIVE for one that is not
     sold any more, what ``coupons.taken_off`` refuses, and COUPON_TAKEN.
     """
-    merchant = await _calling(work)
-    if merchant.onboarded_at is None:
-        raise Refusal("NOT_ONBOARDED")
+    merchant = await merchants.calling(work, onboarded=True)
     lines = await _lines(work, merchant, wanted)
     amount = sum((line.price * line.quantity for line in lines), start=Decimal(0))
     if amount >= pricing.LARGEST:
@@ -143,17 +134,14 @@ async def place(
         account_id=work.principal.account_id,
         seller_id=await _seller(work, merchant, seller_id),
         buyer_name=validation.text(buyer.name, "buyer.name"),
-        buyer_phone=validation.phone(buyer.phone, "buyer.phone"),
+        buyer_phone=validation.compact_phone(buyer.phone, "buyer.phone"),
         needs_commission=False,
         expires_at=await orders.payable_until(work, merchant),
     )
     work.session.add(order)
-    try:
+    taken = {COUPON_CONSTRAINT: ("couponCode", coupon_code or "")}
+    async with told_apart(work.session, taken, "COUPON_TAKEN"):
         await work.session.flush()
-    except IntegrityError as error:
-        if COUPON_TAKEN.name and COUPON_TAKEN.name in str(error.orig):
-            raise Refusal("COUPON_TAKEN", "couponCode") from None
-        raise
     await work.session.execute(
         insert(table_of(ItemOrderLine)).values(
             [
@@ -292,10 +280,3 @@ async def sales(
             MerchantSales(key, name, currency, count, amount, Decimal(0) if discount is None else discount)
             for key, name, currency, count, amount, discount in found
         ]
-
-
-async def _calling(work: Work) -> Merchant:
-    found = await work.session.scalar(select(Merchant).where(Merchant.id == work.principal.tenant_id))
-    if found is None:
-        raise Refusal("NOT_POSSIBLE_HERE")
-    return found

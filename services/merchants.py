@@ -8,7 +8,7 @@ holds the merchant first, then the application.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +36,6 @@ TRANSITIONS = StateMachine(
 )
 OPEN = (OnboardingStatus.DRAFT, OnboardingStatus.SUBMITTED)
 TYPE_CONSTRAINT, APP_CONSTRAINT = "uq_merchant_type_tenant_id_code", "uq_tenant_wechat_app_id"
-ONE_OPEN = "uq_onboarding_application_open"
 MAX_PARTS = 50
 MAX_ANSWER = 2_000
 _APP_ID = re.compile(r"wx[0-9a-f]{16}")
@@ -52,7 +51,13 @@ class FormField:
 
 
 async def create_type(
-    work: Work, *, code: str, name: str, form_fields: Sequence[FormField], required_documents: Sequence[str]
+    work: Work,
+    *,
+    code: str,
+    name: str,
+    form_fields: Sequence[FormField],
+    required_documents: Sequence[str],
+    page_variant: str | None,
 ) -> MerchantType:
     """A new sort of merchant (S4-59). TAKEN where the code is in use."""
     owner = await tenant_for(work, None)
@@ -63,6 +68,7 @@ async def create_type(
         name=validation.text(name, "name"),
         form_fields=_form(form_fields),
         required_documents=_documents(required_documents),
+        page_variant=None if page_variant is None else validation.key(page_variant, "pageVariant"),
     )
     work.session.add(kind)
     async with told_apart(work.session, {TYPE_CONSTRAINT: ("code", kind.code)}):
@@ -79,6 +85,7 @@ async def update_type(work: Work, key: int, changes: Mapping[str, Any]) -> Merch
         "name": lambda v: validation.text(v, "name"),
         "form_fields": _form,
         "required_documents": _documents,
+        "page_variant": lambda v: validation.key(v, "pageVariant"),
         "status": lambda v: v,
     }
     for name, value in changes.items():
@@ -90,11 +97,14 @@ async def update_type(work: Work, key: int, changes: Mapping[str, Any]) -> Merch
 def _form(fields: Sequence[FormField]) -> list[dict[str, Any]]:
     if len(fields) > MAX_PARTS:
         raise Refusal("TOO_MANY", "formFields", limit=MAX_PARTS)
-    for one in fields:
-        validation.key(one.key, "formFields.key")
-        validation.text(one.label, "formFields.label")
-    _told_apart([one.key for one in fields], "formFields.key")
-    return [asdict(one) for one in fields]
+    checked = [
+        FormField(
+            validation.key(one.key, "formFields.key"), validation.text(one.label, "formFields.label"), one.required
+        )
+        for one in fields
+    ]
+    _told_apart([one.key for one in checked], "formFields.key")
+    return [asdict(one) for one in checked]
 
 
 def _documents(names: Sequence[str]) -> list[str]:
@@ -115,18 +125,16 @@ async def save_application(
     *,
     type_id: int,
     wechat_app_id: str | None,
-    answers: Mapping[str, str],
-    documents: Mapping[str, int],
+    answers: Sequence[tuple[str, str]],
+    documents: Sequence[tuple[str, int]],
 ) -> OnboardingApplication:
     """What the calling merchant has filled in so far: the application that it has begun, or a new one (S4-02).
 
     NOT_FOUND for a type or a file out of reach, NOT_ACTIVE for a type that is not offered any more, UNKNOWN_ANSWER,
     UNKNOWN_DOCUMENT for what the type does not ask, ONBOARDING_STATUS while one is being decided on.
     """
-    merchant = await _calling(work)
-    kind = await _type(work, type_id)
-    if kind.status is not CatalogStatus.ACTIVE:
-        raise Refusal("NOT_ACTIVE", "merchantType", value=kind.code)
+    merchant = await calling(work, held=True)
+    kind = await _offered(work, type_id)
     found = await work.session.scalar(
         select(OnboardingApplication)
         .where(OnboardingApplication.tenant_id == merchant.id, OnboardingApplication.status.in_(OPEN))
@@ -152,34 +160,33 @@ def _app_id(value: str | None) -> str | None:
     return found
 
 
-def _answers(kind: MerchantType, answers: Mapping[str, str]) -> dict[str, str]:
+def _answers(kind: MerchantType, answers: Sequence[tuple[str, str]]) -> dict[str, str]:
     asked = {one["key"] for one in kind.form_fields}
-    for key in answers:
+    for key, _ in answers:
         if key not in asked:
             raise Refusal("UNKNOWN_ANSWER", "answers.key", value=key[:60])
-    told = {
-        key: validation.text(value, f"answers.{key}", required=False, limit=MAX_ANSWER)
-        for key, value in answers.items()
-    }
+    _told_apart([key for key, _ in answers], "answers.key")
+    told = {key: validation.text(value, f"answers.{key}", required=False, limit=MAX_ANSWER) for key, value in answers}
     return {key: value for key, value in told.items() if value}
 
 
 async def _attach(
-    work: Work, application: OnboardingApplication, kind: MerchantType, documents: Mapping[str, int]
+    work: Work, application: OnboardingApplication, kind: MerchantType, documents: Sequence[tuple[str, int]]
 ) -> None:
-    for document in documents:
+    for document, _ in documents:
         if document not in kind.required_documents:
             raise Refusal("UNKNOWN_DOCUMENT", "documents.document", value=document[:60])
+    _told_apart([document for document, _ in documents], "documents.document")
     files = {
         file.id: file
         for file in await work.session.scalars(
             select(StoredFile).where(
-                StoredFile.id.in_(documents.values()), StoredFile.tenant_id == application.tenant_id
+                StoredFile.id.in_([file for _, file in documents]), StoredFile.tenant_id == application.tenant_id
             )
         )
     }
     await work.session.execute(delete(OnboardingDocument).where(OnboardingDocument.application_id == application.id))
-    for document, file_id in documents.items():
+    for document, file_id in documents:
         if file_id not in files:
             raise not_found(f"documents.{document}")
         work.session.add(
@@ -197,30 +204,30 @@ async def _attach(
 
 async def submit(work: Work, key: int) -> OnboardingApplication:
     """The merchant has told everything. REQUIRED, by field, for what is missing: the mini-program's app id always
-    (S4-03), and what its type asks for (S4-60)."""
+    (S4-03), and what its type asks for (S4-60); NOT_ACTIVE where its type is not offered any more."""
     application = await _own(work, key)
-    application.status = TRANSITIONS.lead(application.status, "SUBMIT")
-    await _check_whole(work, application)
+    status = TRANSITIONS.lead(application.status, "SUBMIT")
+    _check_whole(application, await _offered(work, application.merchant_type_id), await _shown(work, application))
+    application.status = status
     application.submitted_at = datetime.now(UTC)
     await work.session.flush()
     return application
 
 
-async def _check_whole(work: Work, application: OnboardingApplication) -> None:
-    kind = await _type(work, application.merchant_type_id)
+def _check_whole(application: OnboardingApplication, kind: MerchantType, shown: Collection[str]) -> None:
     if application.wechat_app_id is None:
         raise Refusal("REQUIRED", "wechatAppId")
     for one in kind.form_fields:
         if one["required"] and one["key"] not in application.answers:
             raise Refusal("REQUIRED", f"answers.{one['key']}")
-    shown = set(
-        await work.session.scalars(
-            select(OnboardingDocument.document).where(OnboardingDocument.application_id == application.id)
-        )
-    )
     for document in kind.required_documents:
         if document not in shown:
             raise Refusal("REQUIRED", f"documents.{document}")
+
+
+async def _shown(work: Work, application: OnboardingApplication) -> set[str]:
+    documents = select(OnboardingDocument.document).where(OnboardingDocument.application_id == application.id)
+    return set(await work.session.scalars(documents))
 
 
 async def withdraw(work: Work, key: int) -> OnboardingApplication:
@@ -233,11 +240,12 @@ async def withdraw(work: Work, key: int) -> OnboardingApplication:
 
 async def approve(work: Work, key: int) -> OnboardingApplication:
     """The merchant is taken on, or changes its type: it may sell, and has the contract of its type to sign (S4-02,
-    S4-04, S4-57). TAKEN where another merchant has the mini-program (S4-03)."""
+    S4-04, S4-57). What was submitted while its type was offered is still decided on. TAKEN where another merchant has
+    the mini-program (S4-03)."""
     merchant, application = await _to_decide(work, key)
     status = TRANSITIONS.lead(application.status, "APPROVE")
-    await _check_whole(work, application)
-    kind = await _type(work, application.merchant_type_id)
+    kind = await _type(work, application.merchant_type_id, held=True)
+    _check_whole(application, kind, await _shown(work, application))
     _decided(work, application, status)
     merchant.merchant_type_id, merchant.wechat_app_id = kind.id, application.wechat_app_id
     merchant.onboarded_at = merchant.onboarded_at or application.reviewed_at
@@ -272,17 +280,20 @@ async def set_status(work: Work, merchant_id: int, status: TenantStatus) -> Merc
     return found
 
 
-async def _calling(work: Work) -> Merchant:
-    found = await work.session.scalar(
-        select(Merchant).where(Merchant.id == work.principal.tenant_id).with_for_update(key_share=True)
-    )
+async def calling(work: Work, *, onboarded: bool = False, held: bool = False) -> Merchant:
+    """The merchant whose staff calls. NOT_POSSIBLE_HERE for anybody else; NOT_ONBOARDED where it has to have been taken
+    on and has not."""
+    query = select(Merchant).where(Merchant.id == work.principal.tenant_id)
+    found = await work.session.scalar(query.with_for_update(key_share=True) if held else query)
     if found is None:
         raise Refusal("NOT_POSSIBLE_HERE")
+    if onboarded and found.onboarded_at is None:
+        raise Refusal("NOT_ONBOARDED")
     return found
 
 
 async def _own(work: Work, key: int) -> OnboardingApplication:
-    merchant = await _calling(work)
+    merchant = await calling(work, held=True)
     found = await work.session.scalar(
         select(OnboardingApplication)
         .where(OnboardingApplication.id == key, OnboardingApplication.tenant_id == merchant.id)
@@ -305,8 +316,17 @@ async def _to_decide(work: Work, key: int) -> tuple[Merchant, OnboardingApplicat
     return merchant, (await work.session.scalars(held)).one()
 
 
-async def _type(work: Work, key: int) -> MerchantType:
-    found = await work.session.scalar(select(MerchantType).where(MerchantType.id == key))
+async def _type(work: Work, key: int, *, held: bool = False) -> MerchantType:
+    """A type; where it is held, what it asks and which contract it signs stay until the transaction is over."""
+    query = select(MerchantType).where(MerchantType.id == key)
+    found = await work.session.scalar(query.with_for_update(read=True) if held else query)
     if found is None:
         raise not_found("merchantType")
     return found
+
+
+async def _offered(work: Work, key: int) -> MerchantType:
+    kind = await _type(work, key)
+    if kind.status is not CatalogStatus.ACTIVE:
+        raise Refusal("NOT_ACTIVE", "merchantType", value=kind.code)
+    return kind

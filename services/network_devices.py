@@ -45,8 +45,8 @@ async def report(work: Work, key: int, seen: dict[str, Any]) -> NetworkDevice:
     Reports wait for each other, so that the latest stays whichever comes last.
     """
     device = await _found(work, key)
-    seen_at: datetime = seen.pop("seen_at")
-    if seen_at.tzinfo is None or seen_at > datetime.now(UTC) + CLOCKS_DIFFER:
+    seen_at = validation.moment(seen.pop("seen_at"), "seenAt")
+    if seen_at > datetime.now(UTC) + CLOCKS_DIFFER:
         raise Refusal("INVALID", "seenAt")
     if device.last_seen_at is not None and seen_at < device.last_seen_at:
         raise Refusal("PAST_REPORT", "seenAt")

@@ -7,6 +7,7 @@ contracts and accounts refer to them. Beside its own rows, a person is mentioned
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from gateways.http import GatewayError
 from gateways.wechat import CodeRefusedError, wechat
 from models.base import ERASED, UNTOLD, table_of
 from models.identity import AccountStatus, EmailCodePurpose, EndUser, LoginProvider, LoginRecord
+from models.merchant_orders import ItemOrder
 from models.notifications import Notification, NotificationState
 from models.security import erased_columns, mapped_tables, person_column
 from models.sim import SimCard, SimEndUserBinding
@@ -173,6 +175,10 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
             done.c.mutation.in_(BY_ACCOUNT_NAME) & (func.lower(done.c.arguments[("input", "account")].astext) == login),
         ),
     )
+    if person.phone:
+        bought, number = table_of(ItemOrder), re.sub("[ -]", "", person.phone)
+        written = {number, number.removeprefix("+86"), f"+86{number.removeprefix('+86')}"}
+        await _clear(session, bought, bought.c.buyer_phone.in_(written))
     if person.email:
         unclaimed = sent.c.end_user_id.is_(None) & (sent.c.tenant_id == person.tenant_id)
         code = (sent.c.kind == EMAIL_CODE.key) & (func.lower(sent.c.address) == person.email.lower())

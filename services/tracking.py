@@ -70,8 +70,7 @@ async def track(
         raise Refusal("REQUIRED", "events")
     if len(events) > limit:
         raise Refusal("TOO_MANY", "events", limit=limit)
-    if sent_at.tzinfo is None:
-        raise Refusal("INVALID", "sentAt")
+    validation.moment(sent_at, "sentAt")
     now = datetime.now(UTC)
     rows = [row for place, event in enumerate(events) if (row := _row(event, place, sent_at, now)) is not None]
     stored = orjson.dumps(rows)
@@ -94,8 +93,7 @@ async def track(
 
 def _row(event: Event, place: int, sent_at: datetime, now: datetime) -> dict[str, object] | None:
     field = f"events.{place}"
-    if event.at.tzinfo is None:
-        raise Refusal("INVALID", f"{field}.at")
+    validation.moment(event.at, f"{field}.at")
     row = {
         "event": validation.key(event.event, f"{field}.event"),
         "page_key": validation.key(event.page_key, f"{field}.pageKey"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import ip_address as parsed_address
 from zoneinfo import available_timezones
@@ -57,6 +58,12 @@ def phone(value: str | None, field: str) -> str | None:
     return found
 
 
+def compact_phone(value: str | None, field: str) -> str | None:
+    """A phone number without blanks and hyphens, so that one number is written in one way."""
+    found = phone(value, field)
+    return None if found is None else re.sub("[ -]", "", found)
+
+
 OF_THIS_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
 """What stands among the time zones and is none that the database knows, or that means the same everywhere."""
 
@@ -106,6 +113,27 @@ def money(value: Decimal, field: str, *, positive: bool = False) -> Decimal:
         raise Refusal("NEGATIVE", field)
     if positive and value == 0:
         raise Refusal("NOT_POSITIVE", field)
+    return value
+
+
+CENT = Decimal("0.01")
+"""What payment channels count in."""
+
+
+def price(value: Decimal, field: str, *, positive: bool = False) -> Decimal:
+    """An amount that somebody can pay: to the cent. SMALLER_THAN_CENT for what is finer."""
+    if money(value, field, positive=positive) != value.quantize(CENT):
+        raise Refusal("SMALLER_THAN_CENT", field)
+    return value
+
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+
+
+def moment(value: datetime, field: str) -> datetime:
+    """A time with its zone, of this age; INVALID otherwise."""
+    if value.tzinfo is None or not EARLIEST <= value <= LATEST:
+        raise Refusal("INVALID", field)
     return value
 
 

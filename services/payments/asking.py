@@ -37,8 +37,6 @@ from services.runtime import Runtime, Unit
 
 FIRST_CHECK = timedelta(minutes=1)
 PREPAYMENT_TIME = timedelta(minutes=30)
-SMALLEST = Decimal("0.01")
-"""What channels count in."""
 
 T = TypeVar("T")
 
@@ -67,8 +65,7 @@ async def open_payment(work: Unit, order: Order, kind: PaymentChannelKind, metho
     """The same, for an order that the caller holds."""
     if not order.amount:
         raise Refusal("NOTHING_TO_PAY", "order")
-    if order.amount != order.amount.quantize(SMALLEST):
-        raise Refusal("SMALLER_THAN_CENT", "order")
+    validation.price(order.amount, "order")
     payer = await _payer(work, kind, method)
     async with work.as_the_system("payment through a channel"):
         channel = await collecting(work, kind, app_id=payer.wechat_app_id if payer else None)
@@ -91,9 +88,7 @@ async def in_advance(work: Unit, amount: Decimal, kind: PaymentChannelKind) -> P
     customer = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
     if customer is None or customer.kind is TenantKind.PLATFORM:
         raise Refusal("NOT_POSSIBLE_HERE")
-    amount = validation.money(amount, "amount", positive=True)
-    if amount != amount.quantize(SMALLEST):
-        raise Refusal("SMALLER_THAN_CENT", "amount")
+    amount = validation.price(amount, "amount", positive=True)
     async with work.as_the_system("payment through a channel"):
         channel = await collecting(work, kind)
         until = datetime.now(UTC) + PREPAYMENT_TIME

@@ -75,8 +75,9 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Agent.incomeBalance", "Agent.remark", "Agent.totalIncome", "Agent.withdrawableIncome",
         "DailyStatistic.downloadBytes", "DailyStatistic.uploadBytes", "DailyUsage.rawUsedKb",
         "EndUser.emailUnmasked", "EndUser.phoneUnmasked", "Enterprise.remark", "ImpersonateInput.write",
-        "ItemOrder.balanceAfter", "ItemOrder.buyerPhoneUnmasked", "Merchant.availableAmount", "Merchant.funds",
-        "Merchant.remark", "MerchantOperator.remark", "MonthlyStatistic.downloadBytes",
+        "ItemOrder.balanceAfter", "ItemOrder.buyerNameUnmasked", "ItemOrder.buyerPhoneUnmasked",
+        "Merchant.availableAmount", "Merchant.depositHeld", "Merchant.depositMissing", "Merchant.depositRequired",
+        "Merchant.funds", "Merchant.remark", "MerchantOperator.remark", "MonthlyStatistic.downloadBytes",
         "MonthlyStatistic.uploadBytes", "MonthlyUsage.rawUsedKb", "Notification.addressUnmasked",
         "OperationRecord.arguments", "Order.balanceAfter", "PackageOrder.balanceAfter", "Platform.remark",
         "RenewalOrder.balanceAfter", "RenewalOrder.phoneUnmasked", "SessionRecord.downloadBytes",
@@ -102,8 +103,19 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "Agent.totalIncome": [*customers, *platform],
         "Agent.withdrawableIncome": [*customers, *platform],
         "ItemOrder.balanceAfter": ["platform_admin", "platform_finance"],
+        "ItemOrder.buyerNameUnmasked": ["merchant_admin", "platform_admin"],
         "ItemOrder.buyerPhoneUnmasked": ["merchant_admin", "platform_admin"],
         "Merchant.availableAmount": ["bank_deposit", "merchant_admin", "platform_admin", "platform_finance"],
+        **{
+            f"Merchant.deposit{figure}": [
+                "bank_deposit",
+                "merchant_admin",
+                "merchant_operator",
+                "platform_admin",
+                "platform_finance",
+            ]
+            for figure in ("Required", "Held", "Missing")
+        },
         "Merchant.funds": ["merchant_admin", "platform_admin", "platform_finance"],
         "Merchant.remark": platform,
         "MerchantOperator.remark": platform,

@@ -11,9 +11,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from authz.principal import system
-from gateways.carrier import CardStatus, CarrierQuery, Used, carriers
+from gateways.carrier import CardStatus, CarrierQuery, Used, carriers, control_center_sandbox
 from gateways.carrier.cards import CHINA
 from gateways.carrier.connection_management import enciphered
 from gateways.carrier.connection_management_sandbox import Sandbox as ConnectionManagement
@@ -223,6 +224,17 @@ async def test_what_a_carrier_refuses_is_told_some_times_and_has_failed(carrier:
         "nodes"
     ]
     assert "refused by the sandbox" in node["answer"]
+
+
+async def test_an_answer_that_no_text_can_hold_stops_nothing(carrier: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_center_sandbox, "_refusal", lambda status, _: Response(b"oops\x00", status))
+    carrier.sandbox.card(carrier.iccid)["status"] = "RETIRED"
+    await carrier.world.sql("UPDATE sim_card SET status = 'SUSPENDED'")
+    await carrier.change("resume")
+    await carrier.work()
+    assert await carrier.listed() == [("RESUME", "PENDING", 1, "CARRIER_REFUSED")]
+    (row,) = await carrier.world.sql("SELECT answer FROM carrier_request")
+    assert row["answer"] == "oops\ufffd"
 
 
 @ALL

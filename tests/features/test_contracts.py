@@ -97,7 +97,7 @@ async def test_a_template_is_written_published_and_followed_by_the_next(world: W
 async def test_the_type_of_a_merchant_decides_what_it_signs(world: World) -> None:
     shop, stall = await shop_type(world), await shop_type(world, "stall")
     draft = (await written(world))["id"]
-    assert await linked(world, shop, draft) == [("CONTRACT_TEMPLATE_STATUS", "id")]
+    assert await linked(world, shop, draft) == [("CONTRACT_TEMPLATE_STATUS", "template")]
     await changed(world, "publish", draft)
     assert [await linked(world, one, draft) for one in (shop, stall)] == [[], []]
     assert (await changed(world, "withdraw", draft))["errors"] == [("IN_USE", "id")]
@@ -118,7 +118,7 @@ async def test_the_type_of_a_merchant_decides_what_it_signs(world: World) -> Non
     assert (await contracts(world, "cafe"))[0]["body"] == contract["body"]
     assert [await linked(world, one, None) for one in (shop, stall)] == [[], []]
     assert (await changed(world, "withdraw", newer))["contractTemplate"]["status"] == "WITHDRAWN"
-    assert await linked(world, shop, newer) == [("CONTRACT_TEMPLATE_STATUS", "id")]
+    assert await linked(world, shop, newer) == [("CONTRACT_TEMPLATE_STATUS", "template")]
     for caller, count in (("cafe", 1), ("gym", 1), ("mall", 2), ("contracts", 2)):
         assert len(await contracts(world, caller)) == count, caller
 
@@ -155,3 +155,20 @@ async def test_a_special_merchant_signs_another_contract(world: World) -> None:
         assert told["errors"] == [error]
     no_such = await once(world, "contracts", *issue, merchant=world.id("cafe"), template=encode_id("ctt", 999_999))
     assert no_such["errors"] == [("NOT_FOUND", "template")]
+
+
+async def test_those_who_keep_templates_wait_for_each_other(world: World) -> None:
+    drafts = await asyncio.gather(*(written(world, "new") for _ in range(4)))
+    assert {(one["id"], one["version"]) for one in drafts} == {(drafts[0]["id"], 1)}
+    await changed(world, "publish", drafts[0]["id"])
+    again = await asyncio.gather(*(written(world, "new") for _ in range(4)))
+    assert {(one["id"], one["version"]) for one in again} == {(again[0]["id"], 2)}
+    shop = await shop_type(world)
+    _, link = await asyncio.gather(
+        changed(world, "publish", again[0]["id"]), linked(world, shop, drafts[0]["id"]), return_exceptions=False
+    )
+    (row,) = await world.sql(
+        "SELECT t.status FROM merchant_type m LEFT JOIN contract_template t ON t.id = m.contract_template_id"
+    )
+    # linked before it was followed by the next, or refused: never left with what is not issued any more
+    assert row["status"] == (None if link else "PUBLISHED")

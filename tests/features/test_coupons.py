@@ -81,6 +81,9 @@ async def test_a_merchant_asks_and_the_bank_issues(world: World) -> None:
         assert len({node["code"] for node in nodes}) == count, caller
         assert all(len(node["code"]) == 12 and node["application"] == {"name": "Spring"} for node in nodes)
     second = (await applied(world))["couponApplication"]["id"]
+    await world.sql("UPDATE tenant SET status = 'CLOSED' WHERE id = $1", world.tenants["cafe"].id)
+    assert (await decide(world, "approve", second))["errors"] == [("NOT_ACTIVE", "id")]
+    await world.sql("UPDATE tenant SET status = 'ACTIVE' WHERE id = $1", world.tenants["cafe"].id)
     assert (await decide(world, "reject", second, reason=""))["errors"] == [("REQUIRED", "reason")]
     rejected = await decide(world, "reject", second, reason="Too many this month.")
     assert rejected["couponApplication"] == {
@@ -119,6 +122,11 @@ async def test_what_a_type_of_coupon_does_not_have_is_refused(world: World) -> N
         ({"quantity": 10_001}, ("TOO_MANY", "quantity")),
         ({"validUntil": (now - timedelta(hours=2)).isoformat()}, ("INVALID", "validUntil")),
         ({"name": " "}, ("REQUIRED", "name")),
+        ({"amountOff": "0.0001"}, ("SMALLER_THAN_CENT", "amountOff")),
+        ({"validFrom": "2026-01-01T00:00:00"}, ("INVALID", "validFrom")),
+        ({"validUntil": "2099-01-01"}, ("INVALID", "validUntil")),
+        ({"validFrom": "0001-01-01T00:00:00+14:00"}, ("INVALID", "validFrom")),
+        ({"validUntil": "9999-12-31T23:59:59-12:00"}, ("INVALID", "validUntil")),
     ):
         if more.get("couponType") == "DISCOUNT" and "category" in more:
             more = {**more, "amountOff": None}
@@ -230,13 +238,12 @@ def test_no_coupon_takes_off_more_than_what_it_holds_for(
     )
     base = sum((one.price * one.quantity for one in lines if category in (None, one.category)), start=Decimal(0))
     taken = amount_off(terms, lines)
-    if not base or base < (threshold or 0):
+    whole = base * percent / 100 if kind is CouponType.DISCOUNT else min(off, base)
+    if not base or base < (threshold or 0) or whole < Decimal("0.01"):
         assert taken is None
         return
     assert taken is not None
     assert 0 <= taken <= base
     assert taken == taken.quantize(Decimal("0.01"))
-    if kind is CouponType.DISCOUNT:
-        assert 0 <= base * percent / 100 - taken < Decimal("0.01")
-    else:
-        assert taken == min(off, base)
+    assert 0 <= whole - taken < Decimal("0.01")
+    assert kind is CouponType.DISCOUNT or taken == whole

@@ -74,7 +74,7 @@ async def test_a_deposit_is_asked_paid_topped_up_and_released(world: World) -> N
         "depositRequired": "100.0000",
         "depositHeld": "100.0000",
         "depositMissing": "0.0000",
-        "availableAmount": "600.0000",
+        "availableAmount": "200.0000",
     }
     listed = "{ depositMovements(orderBy: [{field: CREATED_AT}]) { nodes { kind amount } } }"
     expected = [("PAID", "300.0000"), ("PAID", "200.0000"), ("RELEASED", "400.0000")]
@@ -83,8 +83,14 @@ async def test_a_deposit_is_asked_paid_topped_up_and_released(world: World) -> N
         assert [(node["kind"], node["amount"]) for node in nodes] == expected, caller
     assert (await world.data("gym", listed))["depositMovements"]["nodes"] == []
     books = await balances(world)
-    assert (books["cafe", "DEPOSIT"], books["cafe", "PREPAYMENT"]) == (Decimal(100), Decimal(600))
+    assert (books["cafe", "DEPOSIT"], books["cafe", "PREPAYMENT"], books["cafe", "FUNDS"]) == (100, 200, 400)
     assert sum(books.values()) == 0
+    # what was released can leave
+    bank = {"payee": "Cafe Ltd", "bank": "Bank of Hangzhou", "bankAccount": "6222021234567890"}
+    drawn = await once(
+        world, "cafe", "requestWithdrawal", "RequestWithdrawalInput", "withdrawal { status }", amount="400", **bank
+    )
+    assert drawn == {"withdrawal": {"status": "REQUESTED"}, "errors": []}
 
 
 async def test_what_is_no_amount_or_nobody_of_theirs_is_refused(world: World) -> None:
@@ -99,8 +105,10 @@ async def test_what_is_no_amount_or_nobody_of_theirs_is_refused(world: World) ->
     input = {"merchant": world.id("cafe"), "requiredAmount": "1"}
     for caller in ("types", "contracts", "coupons", "finance", "mall", "cafe", "north"):
         assert await refused(world, caller, text, {"input": input}), caller
-    for caller in ("types", "contracts", "coupons", "north"):
+    figures = "query($id: ID!) { merchant(id: $id) { depositRequired } }"
+    for caller in ("types", "contracts", "coupons", "operations", "sales", "north"):
         assert await refused(world, caller, "{ depositTerms { totalCount } }"), caller
+        assert await refused(world, caller, figures, {"id": world.id("cafe")}), caller
 
 
 async def test_of_many_at_once_no_more_is_paid_than_there_is(world: World) -> None:

@@ -14,7 +14,7 @@ import pytest
 from planner.ids import encode_id
 from tests.support.channels import Collecting, collecting
 from tests.support.commerce import REFUND, balances, said, step
-from tests.support.market import did, in_cash, item, refused, sold
+from tests.support.market import applied, decided, did, in_cash, item, refused, shop_type, sold
 from tests.support.world import World
 
 SALES = """query($first: Date!, $last: Date!, $merchant: ID) {
@@ -107,10 +107,10 @@ async def test_somebody_without_a_card_buys_and_pays_at_the_counter(world: World
     (good,) = [one["order"] for one in payloads if not one["errors"]]
     assert good == {"status": "PAID", "payType": "CASH", "amount": "81.0000"}
     assert await balances(world) == before
-    masked = "{ itemOrders { nodes { buyerPhone items { nodes { price } } } } }"
+    masked = "{ itemOrders { nodes { buyerName buyerPhone items { nodes { price } } } } }"
     for caller in ("mall", "finance"):
         (seen,) = (await world.data(caller, masked))["itemOrders"]["nodes"]
-        assert seen["buyerPhone"] == "138****5678"
+        assert (seen["buyerName"], seen["buyerPhone"]) == ("W**", "138****5678")
         assert [one["price"] for one in seen["items"]["nodes"]] == ["25.5000", "30.0000"]
 
 
@@ -253,3 +253,37 @@ async def test_of_two_merchants_one_has_a_module_and_the_other_has_not(world: Wo
         assert ("shop:coupon" in {menu["key"] for menu in viewer["menus"]}) is (caller == "gym")
         assert await refused(world, caller, asked) is (caller == "cafe")
         assert not await refused(world, caller, ORDERS)
+
+
+@pytest.mark.feature("S4-76")
+async def test_merchants_of_different_types_draw_different_pages(world: World) -> None:
+    drawn = "{ viewer { menus { key variant } } }"
+    for name, app in (("cafe", "wx0000000000000001"), ("gym", "wx0000000000000002")):
+        type = await shop_type(world, f"type-of-{name}", pageVariant={"cafe": "counter", "gym": None}[name])
+        assert await decided(world, await applied(world, name, type, app)) == []
+    for caller, variant in (("cafe", "counter"), ("gym", None)):
+        menus = (await world.data(caller, drawn))["viewer"]["menus"]
+        assert {menu["variant"] for menu in menus if menu["key"].startswith("shop")} == {variant}
+    # what was chosen for one company goes before
+    module = "mutation($input: SetTenantModuleInput!) { setTenantModule(input: $input) { errors { code } } }"
+    chosen = {"tenant": world.id("cafe"), "module": "shop", "enabled": True, "pageVariant": "kiosk"}
+    assert (await world.data("admin", module, {"input": chosen}))["setTenantModule"]["errors"] == []
+    menus = (await world.data("cafe", drawn))["viewer"]["menus"]
+    assert {menu["variant"] for menu in menus if menu["key"] == "shop:order"} == {"kiosk"}
+
+
+async def test_who_bought_is_forgotten_with_the_person(world: World) -> None:
+    """Wherever in the platform the person bought something under its phone number; the books stay."""
+    tea = await item(world, "cafe", "Tea", "25")
+    person = world.end_users["north"]
+    await world.sql("UPDATE end_user SET phone = '13987654321' WHERE id = $1", person.id)
+    for phone in ("139 8765-4321", "+8613987654321", "13811112222"):
+        assert (await sold(world, "cafe", (tea, 1), buyer={"name": "Somebody", "phone": phone}))["errors"] == []
+    erase = "mutation($i: EraseEndUserInput!) { eraseEndUser(input: $i) { errors { code } } }"
+    asked = {"endUser": encode_id("eus", person.id), "reason": "asked for"}
+    assert (await world.data("admin", erase, {"i": asked}))["eraseEndUser"]["errors"] == []
+    left = await world.sql("SELECT buyer_name, buyer_phone, amount FROM sales_order ORDER BY id")
+    assert [tuple(row) for row in left] == [(None, None, 25), (None, None, 25), ("Somebody", "13811112222", 25)]
+    told = await world.sql("SELECT arguments::text || changes::text AS said FROM operation_record")
+    assert told
+    assert not any("Somebody" in row["said"] or "13987654321" in row["said"] for row in told)

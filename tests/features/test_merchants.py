@@ -94,7 +94,7 @@ async def test_types_of_merchants_say_what_is_asked(world: World) -> None:
     create, update = "CreateMerchantTypeInput", "UpdateMerchantTypeInput"
     again = await did(world, "types", "createMerchantType", create, "", code="shop", name="Other")
     assert again["errors"] == [("TAKEN", "code")]
-    twice = [{"key": "owner", "label": "Owner"}] * 2
+    twice = [{"key": key, "label": "Owner"} for key in ("owner", " owner ")]
     for input, error in (
         ({"code": "a b", "name": "x"}, ("INVALID", "code")),
         ({"code": "x", "name": " "}, ("REQUIRED", "name")),
@@ -140,6 +140,11 @@ async def test_a_merchant_applies_and_is_taken_on(world: World) -> None:
         ({"wechatAppId": "wx12"}, ("INVALID", "wechatAppId")),
         ({"answers": [{"key": "colour", "value": "red"}]}, ("UNKNOWN_ANSWER", "answers.key")),
         ({"answers": [{"key": "owner", "value": "x" * 2_001}]}, ("INVALID", "answers.owner")),
+        ({"answers": [{"key": "owner", "value": one} for one in ("Li", "Wu")]}, ("TAKEN", "answers.key")),
+        (
+            {"documents": [{"document": "licence", "file": await uploaded(world, "cafe")} for _ in range(2)]},
+            ("TAKEN", "documents.document"),
+        ),
         (
             {"documents": [{"document": "diploma", "file": encode_id("fil", 1)}]},
             ("UNKNOWN_DOCUMENT", "documents.document"),

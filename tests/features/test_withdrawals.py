@@ -17,7 +17,7 @@ from services.runtime import Unit
 from tests.support.commerce import REFUND, balances, bought, funded, rates, said, step
 from tests.support.world import World
 
-FIELDS = """id amount currency status payee bank bankAccount reason paidOn reference agent { name }
+FIELDS = """id amount currency status payee bank bankAccount reason paidOn reference company { name }
     requestedBy { name } reviewedBy { name } closedBy { name } transfer { kind }"""
 
 
@@ -79,7 +79,7 @@ async def test_income_is_asked_for_approved_and_paid(world: World) -> None:
         "reason": None,
         "paidOn": None,
         "reference": None,
-        "agent": {"name": world.tenants["north"].name},
+        "company": {"name": world.tenants["north"].name},
         "requestedBy": {"name": "north"},
         "reviewedBy": None,
         "closedBy": None,

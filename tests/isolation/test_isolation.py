@@ -416,10 +416,10 @@ def id_prefix(name: str, entity: str) -> str:
     known = {
         "holder": "ten", "parent": "ten", "tenant": "ten", "to": "ten", "supplier": "sup", "package": "pkg",
         "department": "dep", "account": "acc", "card": "sim", "endUser": "eus", "task": "tsk", "ids": "sim",
-        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "enterprise": "ten", "toPackage": "pkg",
-        "agent": "ten", "simCard": "sim", "order": "ord", "channel": "pch", "payment": "pay",
-        "packetGateway": "pgw", "merchant": "ten", "merchantType": "mty", "contractTemplate": "ctt", "seller": "acc",
-        "coupon": "cpn", "application": "cpa",
+        "endpoint": "whe", "role": "rol", "template": "tpl", "customer": "ten", "enterprise": "ten",
+        "toPackage": "pkg", "agent": "ten", "simCard": "sim", "order": "ord", "channel": "pch", "payment": "pay",
+        "packetGateway": "pgw", "merchant": "ten", "company": "ten", "merchantType": "mty",
+        "contractTemplate": "ctt", "seller": "acc", "coupon": "cpn", "application": "cpa",
     }  # fmt: skip
     entities = {found.name: prefix for prefix, found in registry.by_prefix.items()}
     entities |= dict.fromkeys(("Agent", "Enterprise", "Platform", "Merchant", "MerchantOperator"), "ten")

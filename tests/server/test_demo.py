@@ -103,8 +103,7 @@ async def test_the_demos_operator_sees_what_both_merchants_sold(client: Client, 
     for role in ("bank_merchant", "bank_contract", "bank_deposit", "bank_coupon"):
         (login,) = (one for one in logins.values() if one.role == role)
         token = await client.token("admin", login.account, login.password)
-        answer = (await client.post("admin", "{ merchants { nodes { name depositMissing } } }", token=token)).json()
-        assert answer["data"]["merchants"]["nodes"] == [
-            {"name": "Tea House", "depositMissing": "200.0000"},
-            {"name": "Ice Rink", "depositMissing": "200.0000"},
-        ]
+        kept = " depositMissing" if role == "bank_deposit" else ""
+        answer = (await client.post("admin", f"{{ merchants {{ nodes {{ name{kept} }} }} }}", token=token)).json()
+        missing = {"depositMissing": "200.0000"} if kept else {}
+        assert answer["data"]["merchants"]["nodes"] == [{"name": one, **missing} for one in ("Tea House", "Ice Rink")]
