@@ -128,12 +128,23 @@ async def _first_account(work: Work, tenant: Tenant, account: object | None) -> 
         )
 
 
+async def _above(work: Work) -> Tenant:
+    """The caller's own company, held, below which somebody new is to stand."""
+    await _hold_tree(work)
+    return await _locked(work, _own(work), "tenant")
+
+
+async def _take_on(work: Work, tenant: Tenant, parent: Tenant, profile: object, account: object | None) -> Tenant:
+    await place(work, _profile(tenant, profile), parent)
+    await _first_account(work, tenant, account)
+    return tenant
+
+
 async def create_enterprise(
     work: Work, profile: object, *, business_licence: str | None, landline: str | None, account: object | None
 ) -> Tenant:
     """An enterprise directly below the platform (S0-11)."""
-    await _hold_tree(work)
-    parent = await _locked(work, _own(work), "tenant")
+    parent = await _above(work)
     if parent.kind is not TenantKind.PLATFORM:
         raise Refusal("WRONG_PARENT", "tenant")
     tenant = Enterprise(
@@ -141,46 +152,33 @@ async def create_enterprise(
         business_licence=validation.optional(business_licence, "businessLicence"),
         landline=validation.phone(landline, "landline"),
     )
-    await place(work, _profile(tenant, profile), parent)
+    await _take_on(work, tenant, parent, profile, account)
     await ledger.account_of(work, tenant, LedgerAccountKind.PREPAYMENT, tenant.currency)
-    await _first_account(work, tenant, account)
     return tenant
 
 
 async def create_agent(work: Work, profile: object, account: object | None) -> Tenant:
     """An agent directly below the caller: level 1 by the platform, 2 and 3 by their parent (S0-11, S0-21)."""
-    await _hold_tree(work)
-    parent = await _locked(work, _own(work), "tenant")
-    level = _agent_level_below(parent)
-    tenant = Agent(kind=TenantKind.AGENT, agent_level=level)
-    await place(work, _profile(tenant, profile), parent)
-    await _first_account(work, tenant, account)
-    return tenant
+    parent = await _above(work)
+    agent = Agent(kind=TenantKind.AGENT, agent_level=_agent_level_below(parent))
+    return await _take_on(work, agent, parent, profile, account)
 
 
 async def create_merchant_operator(work: Work, profile: object, account: object | None) -> Tenant:
     """A company that operates merchants, directly below the platform (S4-75)."""
-    await _hold_tree(work)
-    parent = await _locked(work, _own(work), "tenant")
+    parent = await _above(work)
     if parent.kind is not TenantKind.PLATFORM:
         raise Refusal("WRONG_PARENT", "tenant")
-    tenant = MerchantOperator(kind=TenantKind.MERCHANT_OPERATOR)
-    await place(work, _profile(tenant, profile), parent)
-    await _first_account(work, tenant, account)
-    return tenant
+    return await _take_on(work, MerchantOperator(kind=TenantKind.MERCHANT_OPERATOR), parent, profile, account)
 
 
 async def create_merchant(work: Work, profile: object, account: object | None) -> Tenant:
     """A merchant directly below the caller, which is the platform or operates merchants; it sells once it has been
     taken on (S4-57)."""
-    await _hold_tree(work)
-    parent = await _locked(work, _own(work), "tenant")
+    parent = await _above(work)
     if parent.kind not in OPERATES_MERCHANTS:
         raise Refusal("WRONG_PARENT", "tenant")
-    tenant = Merchant(kind=TenantKind.MERCHANT)
-    await place(work, _profile(tenant, profile), parent)
-    await _first_account(work, tenant, account)
-    return tenant
+    return await _take_on(work, Merchant(kind=TenantKind.MERCHANT), parent, profile, account)
 
 
 def _own(work: Work) -> int:

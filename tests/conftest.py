@@ -66,9 +66,26 @@ def template(services: run_services.Services, worker_id: str) -> Iterator[Templa
 class Place:
     """One test's own installation: a database, an empty Valkey, a folder."""
 
+    name: str
     settings: Settings
     owner_url: str
     superuser_url: str
+
+
+@dataclass(frozen=True)
+class Sown:
+    """A database with the world in it, cloned for each test that wants one, and what stands in it."""
+
+    template: Template
+    world: World
+
+
+@pytest.fixture(scope="session")
+async def sown(template: Template, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sown]:
+    with placed(template, worker_id, tmp_path_factory.mktemp("sown")) as place:
+        async for client in _running(place):
+            world = await sow(client, place.superuser_url)
+        yield Sown(Template(place.name, template.services), world)
 
 
 @contextmanager
@@ -86,13 +103,16 @@ def placed(template: Template, worker_id: str, folder: Path) -> Iterator[Place]:
         pool_size=3,
     )
     try:
-        yield Place(settings, services.owner_url(name), services.superuser_url(name))
+        yield Place(name, settings, services.owner_url(name), services.superuser_url(name))
     finally:
         run_services.drop_database(services, name)
 
 
 @pytest.fixture
-def place(template: Template, worker_id: str, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, template: Template, worker_id: str, tmp_path: Path) -> Iterator[Place]:
+    """Empty, or with the world in it for a test that asks for one."""
+    if "world" in request.fixturenames:
+        template = request.getfixturevalue("sown").template
     with placed(template, worker_id, tmp_path) as found:
         yield found
 
@@ -131,9 +151,9 @@ async def client(place: Place) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def world(client: Client, place: Place) -> World:
-    """The application with two sibling branches and an enterprise, for tests that change things."""
-    return await sow(client, place.superuser_url)
+def world(client: Client, place: Place, sown: Sown) -> World:
+    """The application with two sibling branches, an enterprise and merchants, for tests that change things."""
+    return sown.world.elsewhere(client, place.superuser_url)
 
 
 @pytest.fixture(scope="session")

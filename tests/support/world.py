@@ -7,7 +7,7 @@ data stands in an answer.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -265,6 +265,10 @@ ACTORS = {
 }
 
 
+PLACE = ("client", "superuser_url")
+"""What of a world says where it is, and not what it holds."""
+
+
 @dataclass
 class World:
     client: Client
@@ -275,6 +279,11 @@ class World:
     suppliers: dict[Carrier, Supplier] = field(default_factory=dict)
     end_users: dict[str, EndUser] = field(default_factory=dict)
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
+
+    def elsewhere(self, client: Client, superuser_url: str) -> World:
+        """The same in a copy of its database."""
+        own = {field.name: dict(getattr(self, field.name)) for field in fields(self) if field.name not in PLACE}
+        return World(client, superuser_url, **own)
 
     def id(self, tenant: str) -> str:
         return encode_id("ten", self.tenants[tenant].id)
