@@ -105,7 +105,12 @@ class Caller:
 
 
 BRANCHES = ("acme", "north", "north-east", "coast", "south", "south-west", "mall", "cafe", "gym")
-STAFF = [Caller(a.account, PrincipalKind.STAFF, a.door, a.role, a.tenant) for a in ACTORS.values()]
+STAFF = [
+    Caller(a.account, PrincipalKind.STAFF, a.door, a.role, a.tenant)
+    for a in ACTORS.values()
+    # the specialists of the platform see less than its other staff, and nothing is foreign to them either
+    if not a.role.startswith("bank_")
+]
 KEYS = [
     Caller(f"key of {tenant}", PrincipalKind.API_KEY, "partner", role, tenant)
     for tenant, role in (("acme", "partner"), ("north", "partner_buyer"), ("north-east", "partner_buyer"))
