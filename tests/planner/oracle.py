@@ -161,7 +161,7 @@ class Oracle:
         """All rows of an entity, each as its concrete type; rows of the table that are something else left out."""
         kind = entity.discriminator
         for values in self.store.tables[entity.table.name]:
-            name = entity.name if kind is None else values[kind.name].title()
+            name = entity.name if kind is None else values[kind.name].title().replace("_", "")
             if entity.interface or name == entity.name:
                 yield Row(name, values)
 

@@ -32,6 +32,7 @@ from planner.mapping import Connection, Key, Node, Registry, entity, live, regis
 from planner.pool import Pool
 from planner.registry import query
 from schema.jobs import JobArgument
+from schema.merchants import MerchantFormField, OnboardingAnswer
 from schema.sim import CarrierState
 from schema.system import RecordedChange
 from server.app import the_graph
@@ -153,6 +154,11 @@ def owed(row: Mapping[str, Any], store: Store) -> Decimal:
     return sum(taken, Decimal("0.0000")) - sum(made_up, Decimal("0.0000"))
 
 
+def required(row: Mapping[str, Any], store: Store) -> str:
+    mine = (one["required_amount"] for one in store.by_key["deposit_terms"].values() if one["tenant_id"] == row["id"])
+    return str(next(mine, Decimal("0.0000")))
+
+
 LIVE = {
     ("MenuItem", "variant"): page_variant,
     ("ScheduledJob", "arguments"): job_arguments,
@@ -177,6 +183,11 @@ LIVE = {
     ("MonthlyUsage", "used_kb"): lambda row: Decimal(row["used_kb"] * 2),
     ("SessionRecord", "used_kb"): lambda row: Decimal(row["download_bytes"]),
     ("StoredFile", "url"): lambda row: f"/files/of/{row['id']}",
+    ("MerchantType", "form_fields"): lambda row: [MerchantFormField(**one) for one in orjson.loads(row["form_fields"])],
+    ("OnboardingApplication", "answers"): lambda row: [
+        OnboardingAnswer(key=key, value=value) for key, value in orjson.loads(row["answers"]).items()
+    ],
+    ("OnboardingDocument", "url"): lambda row: f"/files/of/{row['file_id']}",
 }
 COMPUTED: Mapping[tuple[str, str], Computed] = {
     **{
@@ -200,6 +211,13 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("Enterprise", "creditLimit"): lambda row, store: prepaid(row, store, lambda account: -account["floor"]),
     ("Enterprise", "availableAmount"): lambda row, store: prepaid(
         row, store, lambda account: account["balance"] - account["floor"]
+    ),
+    ("Merchant", "availableAmount"): lambda row, store: held(row, store, "PREPAYMENT"),
+    ("Merchant", "funds"): lambda row, store: held(row, store, "FUNDS"),
+    ("Merchant", "depositRequired"): lambda row, store: required(row, store),
+    ("Merchant", "depositHeld"): lambda row, store: held(row, store, "DEPOSIT"),
+    ("Merchant", "depositMissing"): lambda row, store: str(
+        max(Decimal(required(row, store)) - Decimal(held(row, store, "DEPOSIT")), Decimal("0.0000"))
     ),
     ("SimAllocation", "activatedAt"): lambda row, store: (
         store.by_key["sim_card"][row["sim_card_id"]]["activated_at"] if row["ended_at"] is None else None
