@@ -6,7 +6,7 @@ import strawberry
 from sqlalchemy import Select, select
 
 import models.identity as stored
-from models.identity import AccountStatus
+from models.identity import AccountStatus, EmailCodePurpose
 from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.agreements import signatures
@@ -22,13 +22,16 @@ from schema.identity import (
     LoginAppPayload,
     ResetEndUserPasswordInput,
     SendEmailCodeInput,
+    SendSmsCodeInput,
     SessionPayload,
     SetLoginAppInput,
+    SmsLoginInput,
     UpdateMyProfileInput,
     WechatLoginInput,
 )
-from services import email_codes, end_users, identity, subscriber_accounts
+from services import end_users, identity, subscriber_accounts, verification_codes
 from services import login_apps as apps
+from services.verification_codes import MAIL, SMS, Way
 
 
 @query(Connection[LoginApp])
@@ -59,13 +62,24 @@ async def end_user_login(ctx: Context, input: EndUserLoginInput) -> SessionPaylo
 @mutation(public=True)
 async def send_email_code(ctx: Context, input: SendEmailCodeInput) -> DonePayload:
     """Mails a code to the address, if it is somebody's whom the code is for; the answer does not tell (S1-73)."""
-    await email_codes.request(
+    return await _sent(ctx, MAIL, input.tenant, input.email, input.purpose)
+
+
+@mutation(public=True)
+async def send_sms_code(ctx: Context, input: SendSmsCodeInput) -> DonePayload:
+    """Sends a code to log in by to a phone, if it is somebody's; the answer does not tell (S1-73)."""
+    return await _sent(ctx, SMS, input.tenant, input.phone, EmailCodePurpose.LOGIN)
+
+
+async def _sent(ctx: Context, way: Way, tenant: str, to: str, purpose: EmailCodePurpose) -> DonePayload:
+    await verification_codes.request(
         ctx.runtime,
         ctx.door,
         ctx.origin,
-        tenant_id=key_of(input.tenant, "ten", "tenant"),
-        email=input.email,
-        purpose=input.purpose,
+        way,
+        tenant_id=key_of(tenant, "ten", "tenant"),
+        to=to,
+        purpose=purpose,
         language=ctx.principal.language,
     )
     await ctx.nudge()
@@ -75,14 +89,25 @@ async def send_email_code(ctx: Context, input: SendEmailCodeInput) -> DonePayloa
 @mutation(public=True)
 async def end_user_email_login(ctx: Context, input: EmailLoginInput) -> SessionPayload:
     """Logs an end user in by a code from the mail (S1-73)."""
+    return await _logged_in(ctx, MAIL, input.tenant, input.email, input.verification_code)
+
+
+@mutation(public=True)
+async def end_user_sms_login(ctx: Context, input: SmsLoginInput) -> SessionPayload:
+    """Logs an end user in by a code that was sent to the phone (S1-73)."""
+    return await _logged_in(ctx, SMS, input.tenant, input.phone, input.verification_code)
+
+
+async def _logged_in(ctx: Context, way: Way, tenant: str, to: str, verification_code: str) -> SessionPayload:
     return session_payload(
         await subscriber_accounts.log_in(
             ctx.runtime,
             ctx.door,
             ctx.origin,
-            tenant_id=key_of(input.tenant, "ten", "tenant"),
-            email=input.email,
-            verification_code=input.verification_code,
+            way,
+            tenant_id=key_of(tenant, "ten", "tenant"),
+            to=to,
+            verification_code=verification_code,
         )
     )
 

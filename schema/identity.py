@@ -331,6 +331,23 @@ class EmailLoginInput:
 
 
 @input_type
+class SendSmsCodeInput:
+    """To whose phone a code to log in by is to be sent, at the tenant that serves the person (S1-73)."""
+
+    tenant: strawberry.ID
+    phone: str
+
+
+@input_type
+class SmsLoginInput:
+    """A phone at the tenant that serves the person, and the code that was sent there (S1-73)."""
+
+    tenant: strawberry.ID
+    phone: str
+    verification_code: str
+
+
+@input_type
 class ResetEndUserPasswordInput:
     """A new password for who reads a mail address, by the code that was sent there (S1-75)."""
 

@@ -28,7 +28,7 @@ from models.identity import (
     LoginSession,
 )
 from models.tenancy import Tenant
-from services import agreements, email_codes, identity, login_apps, logins, validation
+from services import agreements, identity, login_apps, logins, validation, verification_codes
 from services.agreements import Signature
 from services.conflicts import told_apart
 from services.identity import Tokens
@@ -121,7 +121,7 @@ async def register(
     await logins.limit_attempts(runtime, origin)
     login = validation.text(login, "account", limit=64)
     hashed = await identity.hash_password(validation.password(password, "password"))
-    address = email_codes.address(email)
+    address = verification_codes.address(email)
     name = validation.optional(name, "name")
     async with runtime.database.transaction(system("registration")) as session:
         tenant = await session.scalar(select(Tenant).where(Tenant.id == tenant_id, in_business(Tenant.id)))
@@ -144,11 +144,11 @@ async def register(
         async with told_apart(session, {"uq_end_user_login": ("account", login)}):
             await session.flush()
         if verification_code is not None:
-            await email_codes.redeem(
+            await verification_codes.redeem(
                 runtime, origin, EmailCodePurpose.REGISTRATION, tenant.id, address, verification_code
             )
             await verify_email(session, person)
-            await email_codes.claim(session, person)
+            await verification_codes.claim(session, person)
         await agreements.sign(session, person, agreed)
         await logins.record(
             session,

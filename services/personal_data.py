@@ -7,7 +7,6 @@ contracts and accounts refer to them. Beside its own rows, a person is mentioned
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -27,7 +26,7 @@ from models.notifications import Notification, NotificationState
 from models.security import erased_columns, mapped_tables, person_column
 from models.sim import SimCard, SimEndUserBinding
 from models.system import OperationRecord
-from services import email_codes, end_users, identity, login_apps, logins, validation
+from services import end_users, identity, login_apps, logins, validation, verification_codes
 from services.notifications.kinds import EMAIL_CODE
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime, Work
@@ -67,9 +66,9 @@ async def close_own(work: Work, *, password: str | None, verification_code: str 
     elif verification_code is not None:
         if person.email is None or person.email_verified_at is None:
             raise Refusal("WRONG_CODE", "verificationCode")
-        asked = email_codes.address(person.email)
+        asked = verification_codes.address(person.email)
         purpose = EmailCodePurpose.CLOSURE
-        await email_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
+        await verification_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
     else:
         await _recognise(work.runtime, person, login_code or "")
     await _erase(work.runtime, person.id)
@@ -176,9 +175,8 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
         ),
     )
     if person.phone:
-        bought, number = table_of(ItemOrder), re.sub("[ -]", "", person.phone)
-        written = {number, number.removeprefix("+86"), f"+86{number.removeprefix('+86')}"}
-        await _clear(session, bought, bought.c.buyer_phone.in_(written))
+        bought = table_of(ItemOrder)
+        await _clear(session, bought, bought.c.buyer_phone.in_(validation.spellings(person.phone)))
     if person.email:
         unclaimed = sent.c.end_user_id.is_(None) & (sent.c.tenant_id == person.tenant_id)
         code = (sent.c.kind == EMAIL_CODE.key) & (func.lower(sent.c.address) == person.email.lower())

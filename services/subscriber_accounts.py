@@ -1,4 +1,4 @@
-"""What an end user does with a code from the mail: log in, set a forgotten password anew, confirm the address."""
+"""What an end user does with a code that was sent: log in, set a forgotten password anew, confirm the address."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from sqlalchemy import select
 from authz.principal import system
 from models.identity import EmailCodePurpose, EndUser, LoginMethod, LoginOutcome
 from models.tenancy import Tenant
-from services import email_codes, end_users, identity, logins, notifications, validation
+from services import end_users, identity, logins, notifications, validation, verification_codes
 from services.identity import Tokens
 from services.notifications.kinds import PASSWORD_CHANGED
 from services.refusal import Refusal
 from services.runtime import DoorRules, Origin, Runtime, Work
+from services.verification_codes import MAIL, Way
 
 
 async def log_in(
-    runtime: Runtime, door: DoorRules, origin: Origin, *, tenant_id: int, email: str, verification_code: str
+    runtime: Runtime, door: DoorRules, origin: Origin, way: Way, *, tenant_id: int, to: str, verification_code: str
 ) -> Tokens:
-    """Logs in whoever reads a mail address, by a code that was sent there (S1-73).
+    """Logs in whoever reads what is sent to an address, by a code that was sent there (S1-73).
 
     WRONG_CODE whether or not anybody has the address; LOGIN_NOT_OFFERED at another door. A lock of the password does
     not hold here: codes have limits of their own.
     """
-    if not end_users.offered(door, LoginMethod.EMAIL_CODE):
+    if not end_users.offered(door, way.method):
         raise Refusal("LOGIN_NOT_OFFERED")
-    asked = email_codes.address(email)
+    asked = way.spelled(to)
     await logins.limit_attempts(runtime, origin)
     refused: Refusal | None = None
     try:
-        await email_codes.redeem(runtime, origin, EmailCodePurpose.LOGIN, tenant_id, asked, verification_code)
+        await verification_codes.redeem(runtime, origin, EmailCodePurpose.LOGIN, tenant_id, asked, verification_code)
     except Refusal as refusal:
         refused = refusal
     tokens: Tokens | None = None
     async with runtime.database.transaction(system("login")) as session:
-        person = await email_codes.holder(session, tenant_id, asked)
+        person = await verification_codes.holder(session, way, tenant_id, asked)
         tenant = await session.scalar(select(Tenant).where(Tenant.id == tenant_id))
         right = refused is None and person is not None
         await logins.record(
@@ -43,7 +44,7 @@ async def log_in(
             person or tenant,
             login=asked,
             door=door,
-            method=LoginMethod.EMAIL_CODE,
+            method=way.method,
             outcome=LoginOutcome.SUCCEEDED if right else LoginOutcome.WRONG_CREDENTIALS,
             origin=origin,
         )
@@ -64,11 +65,13 @@ async def reset_password(
     """
     if not end_users.offered(door, LoginMethod.PASSWORD):
         raise Refusal("NOT_POSSIBLE_HERE")
-    asked = email_codes.address(email)
+    asked = verification_codes.address(email)
     password = validation.password(new, "new")
     async with runtime.database.transaction(system("password reset")) as session:
-        await email_codes.redeem(runtime, origin, EmailCodePurpose.PASSWORD_RESET, tenant_id, asked, verification_code)
-        person = await email_codes.holder(session, tenant_id, asked)
+        await verification_codes.redeem(
+            runtime, origin, EmailCodePurpose.PASSWORD_RESET, tenant_id, asked, verification_code
+        )
+        person = await verification_codes.holder(session, MAIL, tenant_id, asked)
         if person is None:
             raise Refusal("WRONG_CODE", "verificationCode")
         person.password_hash = await identity.hash_password(password)
@@ -90,8 +93,8 @@ async def confirm_email(work: Work, verification_code: str) -> EndUser:
     REQUIRED (email) where the caller has none, WRONG_CODE, TAKEN (email) where it is another person's.
     """
     person = await end_users.caller(work)
-    asked = email_codes.address(person.email)
+    asked = verification_codes.address(person.email)
     purpose = EmailCodePurpose.CONFIRMATION
-    await email_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
+    await verification_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
     await end_users.verify_email(work.session, person)
     return person

@@ -58,6 +58,15 @@ def phone(value: str | None, field: str) -> str | None:
     return found
 
 
+CHINA = "+86"
+
+
+def spellings(phone: str) -> set[str]:
+    """How a phone number may stand in the books: with the country's number and without."""
+    number = re.sub("[ -]", "", phone).removeprefix(CHINA)
+    return {number, f"{CHINA}{number}"}
+
+
 def compact_phone(value: str | None, field: str) -> str | None:
     """A phone number without blanks and hyphens, so that one number is written in one way."""
     found = phone(value, field)

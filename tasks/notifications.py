@@ -19,8 +19,8 @@ from gateways.messaging import (
     WeChatSettings,
 )
 from models.notifications import NotificationChannel
-from services import email_codes
 from services import password_reset as resetting
+from services import verification_codes
 from services.keys import Keys
 from services.notifications import events
 from services.notifications.sending import Post, deliver, due
@@ -121,11 +121,18 @@ def password_reset(account: str, roles: list[str], tenant_kinds: list[str]) -> N
     )
 
 
-@app.task(name="tasks.notifications.email_code", ignore_result=True)  # type: ignore[untyped-decorator]
-def email_code(tenant: int, purpose: str, language: str, encrypted: str) -> None:
-    """Mails a code to an end user. A repeat mails another, which alone works then (S1-73)."""
+@app.task(name="tasks.notifications.verification_code", ignore_result=True)  # type: ignore[untyped-decorator]
+def verification_code(channel: str, tenant: int, purpose: str, language: str, encrypted: str) -> None:
+    """Sends a code to an end user. A repeat sends another, which alone works then (S1-73)."""
     _with_codes(
-        lambda database, server: email_codes.send(
-            database, server, keys(), tenant=tenant, purpose=purpose, language=language, encrypted=encrypted
+        lambda database, server: verification_codes.send(
+            database,
+            server,
+            keys(),
+            channel=channel,
+            tenant=tenant,
+            purpose=purpose,
+            language=language,
+            encrypted=encrypted,
         )
     )

@@ -30,7 +30,7 @@ CONSUMERS = {
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",
     "account.password_reset": "tasks.notifications.password_reset",
-    "end_user.email_code": "tasks.notifications.email_code",
+    "end_user.verification_code": "tasks.notifications.verification_code",
 }
 KNOWN = frozenset(CONSUMERS) | frozenset(CATALOGUE)
 BATCH = 200

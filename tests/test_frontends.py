@@ -35,6 +35,8 @@ FIRST_STEPS = {
     "EndUserLogin",
     "SendEmailCode",
     "EndUserEmailLogin",
+    "SendSmsCode",
+    "EndUserSmsLogin",
     "ResetEndUserPassword",
     "RegisterEndUser",
     "AgreementsToSign",

@@ -226,6 +226,21 @@ EMAIL_CODE = Kind(
     security=True,
     useful_for=timedelta(minutes=codes.MINUTES),
 )
+SMS_CODE = Kind(
+    "end_user.sms_code",
+    frozenset({"tenant", "code", "minutes"}),
+    {
+        Language.ZH_CN: Text("您的验证码", "您在 {tenant} 的验证码是 {code}，{minutes} 分钟内有效，只能使用一次。"),
+        Language.ZH_TW: Text("您的驗證碼", "您在 {tenant} 的驗證碼是 {code}，{minutes} 分鐘內有效，只能使用一次。"),
+        Language.EN: Text(
+            "Your verification code", "Your code at {tenant} is {code}. It is valid for {minutes} minutes, once."
+        ),
+    },
+    channels=(NotificationChannel.SMS,),
+    secrets=frozenset({"code"}),
+    security=True,
+    useful_for=timedelta(minutes=codes.MINUTES),
+)
 DATA_NEARLY_USED = Kind(
     "data.nearly_used",
     frozenset({"card", "percent"}),
@@ -263,6 +278,7 @@ KINDS = {
         PASSWORD_RESET,
         PASSWORD_CHANGED,
         EMAIL_CODE,
+        SMS_CODE,
         DATA_NEARLY_USED,
         DATA_USED_UP,
     )

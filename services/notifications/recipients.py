@@ -33,14 +33,16 @@ class Recipient:
         return cls(tenant.id, tenant.path, tenant.language, _given({NotificationChannel.EMAIL: tenant.email}))
 
     @classmethod
-    def address(cls, tenant: Tenant, email: str, language: Language, person: EndUser | None) -> Self:
-        """A mail address at a company that serves people: a person's, in the language that the person has chosen, or
-        one that is nobody's yet."""
+    def address(
+        cls, tenant: Tenant, channel: NotificationChannel, address: str, language: Language, person: EndUser | None
+    ) -> Self:
+        """An address at a company that serves people: a person's, in the language that the person has chosen, or one
+        that is nobody's yet."""
         return cls(
             tenant.id,
             tenant.path,
             language if person is None or person.language is None else person.language,
-            {NotificationChannel.EMAIL: email},
+            {channel: address},
             end_user_id=None if person is None else person.id,
         )
 

@@ -19,7 +19,7 @@ from gateways.messaging import Mail, MailSettings
 from models.notifications import NotificationChannel
 from models.system import OutboxEvent
 from server.app import Application
-from services import bills, direct_orders, email_codes, exports, real_name, settlement
+from services import bills, direct_orders, exports, real_name, settlement, verification_codes
 from services.identity import ACCESS_MINUTES
 from services.jobs.running import (
     carry_out,
@@ -128,7 +128,9 @@ class Client:
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
             "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
-            "end_user.email_code": partial(email_codes.send, runtime.database, runtime.redis, runtime.keys),
+            "end_user.verification_code": partial(
+                verification_codes.send, runtime.database, runtime.redis, runtime.keys
+            ),
         }
         assert set(consumers) == set(CONSUMERS)
         async with runtime.database.transaction(system("test")) as session:

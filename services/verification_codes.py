@@ -1,4 +1,5 @@
-"""Verification codes by mail for end users: asked for by anybody, mailed by a worker to whom they are for (S1-73).
+"""Verification codes for end users, by mail or SMS: asked for by anybody, sent by a worker to whom they are meant for
+(S1-73).
 
 Whether somebody has an address shows nowhere: the request counts and writes down what was asked, whoever asks for
 whom; a worker finds out who is meant. The address waits encrypted.
@@ -6,28 +7,29 @@ whom; a worker finds out who is meant. The address waits encrypted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import redis.asyncio as redis
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.access import END_USER
 from authz.principal import ROOT_PATH, system
 from authz.session import Database
 from authz.standing import in_business, served
-from models.identity import EmailCodePurpose, EndUser
-from models.notifications import Notification
+from models.identity import EmailCodePurpose, EndUser, LoginMethod
+from models.notifications import Notification, NotificationChannel
 from models.system import OutboxEvent
 from models.tenancy import Language, Tenant
 from services import codes, notifications, validation
 from services.keys import Keys
-from services.notifications.kinds import EMAIL_CODE
+from services.notifications.kinds import EMAIL_CODE, SMS_CODE, Kind
 from services.refusal import Refusal
 from services.runtime import DoorRules, Origin, Runtime
 
-TOPIC = "end_user.email_code"
-BINDING = "email code"
-TO_ANYBODY = frozenset({EmailCodePurpose.REGISTRATION, EmailCodePurpose.CONFIRMATION})
-"""What a code is mailed for to an address that is nobody's yet."""
+TOPIC = "end_user.verification_code"
+BINDING = "verification code"
 
 
 def address(email: str | None) -> str:
@@ -38,20 +40,61 @@ def address(email: str | None) -> str:
     return found.lower()
 
 
+def number(phone: str | None) -> str:
+    """A phone number in one spelling. REQUIRED, INVALID_PHONE."""
+    found = validation.compact_phone(phone, "phone")
+    if found is None:
+        raise Refusal("REQUIRED", "phone")
+    return found.removeprefix(validation.CHINA)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a code reaches somebody, and whose an address is."""
+
+    kind: Kind
+    channel: NotificationChannel
+    method: LoginMethod
+    spelled: Callable[[str | None], str]
+    belongs: Callable[[str], ColumnElement[bool]]
+    """Which end users have shown to read what is sent to an address, or were entered under it."""
+    to_anybody: frozenset[EmailCodePurpose] = frozenset()
+    """What a code is sent for to an address that is nobody's yet."""
+
+
+MAIL = Way(
+    EMAIL_CODE,
+    NotificationChannel.EMAIL,
+    LoginMethod.EMAIL_CODE,
+    address,
+    lambda asked: and_(func.lower(EndUser.email) == asked, EndUser.email_verified_at.is_not(None)),
+    frozenset({EmailCodePurpose.REGISTRATION, EmailCodePurpose.CONFIRMATION}),
+)
+SMS = Way(
+    SMS_CODE,
+    NotificationChannel.SMS,
+    LoginMethod.SMS_CODE,
+    number,
+    lambda asked: EndUser.phone.in_(validation.spellings(asked)),
+)
+WAYS = {way.channel.name: way for way in (MAIL, SMS)}
+
+
 async def request(
     runtime: Runtime,
     door: DoorRules,
     origin: Origin,
+    way: Way,
     *,
     tenant_id: int,
-    email: str,
+    to: str,
     purpose: EmailCodePurpose,
     language: str,
 ) -> None:
     """Asks for a code. TOO_MANY_ATTEMPTS as ``codes.limit`` says, for addresses that nobody has too."""
     if END_USER not in door.admission.roles:
         raise Refusal("NOT_POSSIBLE_HERE")
-    asked = address(email)
+    asked = way.spelled(to)
     await codes.limit(runtime.redis, runtime.keys, _place(purpose, tenant_id), asked, origin.ip)
     async with runtime.database.transaction(system("verification code")) as session:
         platform = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
@@ -61,6 +104,7 @@ async def request(
                 tenant_path=ROOT_PATH,
                 topic=TOPIC,
                 payload={
+                    "channel": way.channel.name,
                     "tenant": tenant_id,
                     "purpose": purpose.name,
                     "language": language,
@@ -75,25 +119,27 @@ async def send(
     server: redis.Redis,
     keys: Keys,
     *,
+    channel: str,
     tenant: int,
     purpose: str,
     language: str,
     encrypted: str,
 ) -> None:
-    """Mails a code to the address that was asked for: to a stranger's only what strangers need. A repeat sends a new
+    """Sends a code to the address that was asked for: to a stranger's only what strangers need. A repeat sends a new
     code, and the earlier one stops working."""
+    way = WAYS[channel]
     asked, wanted = keys.decrypt(bytes.fromhex(encrypted), BINDING), EmailCodePurpose[purpose]
     async with database.transaction(system("verification code")) as session:
         serving = await session.scalar(select(Tenant).where(Tenant.id == tenant, in_business(Tenant.id)))
         if serving is None:
             return
-        person = await holder(session, serving.id, asked)
-        if person is None and wanted not in TO_ANYBODY:
+        person = await holder(session, way, serving.id, asked)
+        if person is None and wanted not in way.to_anybody:
             return
         await notifications.send(
             session,
-            kind=EMAIL_CODE.key,
-            to=notifications.Recipient.address(serving, asked, Language(language), person),
+            kind=way.kind.key,
+            to=notifications.Recipient.address(serving, way.channel, asked, Language(language), person),
             parameters={
                 "tenant": serving.name,
                 "code": await codes.issue(server, keys, _place(wanted, serving.id), asked),
@@ -111,19 +157,14 @@ async def redeem(
     await codes.redeem(runtime.redis, runtime.keys, place, asked, given, origin.ip)
 
 
-async def holder(session: AsyncSession, tenant_id: int, asked: str) -> EndUser | None:
-    """The person, locked, who has shown to read what is sent to an address, while the person is served."""
-    found: EndUser | None = await session.scalar(
-        select(EndUser)
-        .where(
-            EndUser.tenant_id == tenant_id,
-            func.lower(EndUser.email) == asked,
-            EndUser.email_verified_at.is_not(None),
-            served(),
+async def holder(session: AsyncSession, way: Way, tenant_id: int, asked: str) -> EndUser | None:
+    """The one person, locked, whose an address is, while the person is served."""
+    found = (
+        await session.scalars(
+            select(EndUser).where(EndUser.tenant_id == tenant_id, way.belongs(asked), served()).with_for_update()
         )
-        .with_for_update()
-    )
-    return found
+    ).all()
+    return found[0] if len(found) == 1 else None
 
 
 async def claim(session: AsyncSession, person: EndUser) -> None:

@@ -1,0 +1,137 @@
+"""End users who log in by a code that is sent to their phone, over the SMS provider's own interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from gateways.messaging.sms import Sms, SmsSettings
+from models.notifications import NotificationChannel
+from tests.support.mailbox import relay
+from tests.support.messengers import SMS_KEY, SMS_SECRET, Messengers
+from tests.support.people import payload, person_id, said, who
+from tests.support.serving import serving
+from tests.support.world import World
+
+SAVE = """mutation($input: NotificationTemplateInput!) { saveNotificationTemplate(input: $input) {
+    errors { code field } } }"""
+TEXT = "您在{tenant}的验证码{code}，{minutes}分钟内有效。"
+
+
+@pytest.fixture
+async def phones(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Messengers]:
+    """The SMS provider, which knows the platform's text for codes."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    text = {"kind": "end_user.sms_code", "channel": "SMS", "language": "ZH_CN", "body": TEXT}
+    saved = await world.data("operations", SAVE, {"input": {**text, "providerTemplate": "SMS_7"}})
+    assert saved["saveNotificationTemplate"]["errors"] == []
+    sandbox = Messengers()
+    async with serving(sandbox.app) as url:
+        settings = SmsSettings(
+            url=url, access_key_id=SMS_KEY, access_key_secret=SecretStr(SMS_SECRET), sign_name="格架"
+        )
+        world.client.way_out = replace(world.client.way_out, messengers={NotificationChannel.SMS: Sms(settings)})
+        yield sandbox
+        await world.client.way_out.close()
+
+
+def number(world: World, tenant: str = "north") -> str:
+    phone = world.end_users[tenant].phone
+    assert phone is not None
+    return phone
+
+
+async def ask(world: World, phone: str, tenant: str = "north", door: str = "consumer") -> dict[str, Any]:
+    return await payload(world, door, "SendSmsCode", {"tenant": world.id(tenant), "phone": phone})
+
+
+async def code_for(world: World, phones: Messengers, phone: str, tenant: str = "north") -> str:
+    assert await ask(world, phone, tenant) == {"done": True, "errors": []}
+    await relay(world)
+    code: str = phones.sent[-1]["TemplateParam"]["code"]
+    return code
+
+
+async def enter(world: World, phone: str, code: str, tenant: str = "north") -> dict[str, Any]:
+    variables = {"tenant": world.id(tenant), "phone": phone, "verificationCode": code}
+    return await payload(world, "consumer", "EndUserSmsLogin", variables)
+
+
+async def test_a_person_logs_in_once_with_a_code_from_the_phone(world: World, phones: Messengers) -> None:
+    mine = number(world)
+    code = await code_for(world, phones, f"+86 {mine[:3]}-{mine[3:]}")
+    (sent,) = phones.sent
+    assert (sent["PhoneNumbers"], sent["TemplateCode"]) == (mine, "SMS_7")
+    assert sent["TemplateParam"]["tenant"] == world.tenants["north"].name
+    wrong = f"{(int(code) + 1) % 1_000_000:06d}"
+    assert said(await enter(world, mine, wrong)) == [("WRONG_CODE", "verificationCode")]
+    answers = await asyncio.gather(*(enter(world, mine, code) for _ in range(4)))
+    assert sorted(said(one) for one in answers) == [[]] + [[("WRONG_CODE", "verificationCode")]] * 3
+    (session,) = [one["session"] for one in answers if one["session"]]
+    assert await who(world, "consumer", session["accessToken"]) == person_id(world.end_users["north"].id)
+    tried = await world.sql("SELECT outcome FROM login_record WHERE method = 'SMS_CODE' ORDER BY outcome")
+    assert [row["outcome"] for row in tried] == ["SUCCEEDED"] + ["WRONG_CREDENTIALS"] * 4
+    kept = await world.sql(
+        "SELECT payload::text AS said FROM outbox_event UNION ALL SELECT coalesce(body, '') || parameters::text "
+        "FROM notification WHERE kind = 'end_user.sms_code'"
+    )
+    assert not any(word in row["said"] for row in kept for word in (code, mine))
+
+
+async def test_a_code_is_for_ten_minutes_and_for_its_phone_and_tenant(world: World, phones: Messengers) -> None:
+    mine, other = number(world), number(world, "south")
+    code = await code_for(world, phones, mine)
+    await code_for(world, phones, other, "south")
+    assert said(await enter(world, other, code, "south")) == [("WRONG_CODE", "verificationCode")]
+    newer = await code_for(world, phones, mine)
+    if newer != code:
+        assert said(await enter(world, mine, code)) == [("WRONG_CODE", "verificationCode")]
+    redis = world.client.application.runtime.redis
+    names = [name for name in await redis.keys("trellis:code:*") if 0 < await redis.ttl(name) <= 600]
+    assert len(names) == len(await redis.keys("trellis:code:*")) == 2
+    await redis.delete(*names)
+    assert said(await enter(world, mine, newer)) == [("WRONG_CODE", "verificationCode")]
+    for _ in range(5):
+        await enter(world, mine, "000000")
+    last = await code_for(world, phones, mine)
+    for _ in range(5):
+        await enter(world, mine, f"{(int(last) + 1) % 1_000_000:06d}")
+    # five wrong tries use it up
+    assert said(await enter(world, mine, last)) == [("WRONG_CODE", "verificationCode")]
+
+
+async def test_whether_somebody_has_a_phone_shows_nowhere(world: World, phones: Messengers) -> None:
+    """Unknown, kept out, and another tenant's look the same; nobody is sent anything."""
+    await world.sql("UPDATE end_user SET status = 'DISABLED' WHERE id = $1", world.end_users["coast"].id)
+    for phone, tenant in (("13999999999", "north"), (number(world, "coast"), "coast"), (number(world), "south")):
+        assert await ask(world, phone, tenant) == {"done": True, "errors": []}
+        await relay(world)
+        assert said(await enter(world, phone, "123456", tenant)) == [("WRONG_CODE", "verificationCode")]
+    assert phones.sent == []
+    # a number that two persons of a tenant have is nobody's
+    await world.sql(
+        "UPDATE end_user SET tenant_id = $1, tenant_path = $2, phone = '+86' || $3 WHERE id = $4",
+        world.tenants["north"].id,
+        world.tenants["north"].path,
+        number(world),
+        world.end_users["south"].id,
+    )
+    assert await ask(world, number(world)) == {"done": True, "errors": []}
+    await relay(world)
+    assert phones.sent == []
+    for phone, code in (("", "REQUIRED"), ("abc", "INVALID_PHONE")):
+        assert said(await ask(world, phone)) == [(code, "phone")]
+
+
+async def test_codes_to_a_phone_are_limited(world: World, phones: Messengers) -> None:
+    mine = number(world)
+    for _ in range(5):
+        await code_for(world, phones, mine)
+    assert said(await ask(world, f"+86{mine}")) == [("TOO_MANY_ATTEMPTS", None)]
+    await relay(world)
+    assert len(phones.sent) == 5
