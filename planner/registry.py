@@ -27,6 +27,7 @@ class QueryRoot(Root):
 
     by: tuple[str, ...] = ()
     live: bool = False
+    report: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,16 @@ def _parts(function: Callable[..., Any]) -> tuple[bool, tuple[inspect.Parameter,
     return takes_context, parameters[1:] if takes_context else parameters
 
 
-def query(returns: Any, *, by: Sequence[str] = ()) -> Callable[[F], F]:
+def query(returns: Any, *, by: Sequence[str] = (), report: bool = False) -> Callable[[F], F]:
     """A query root. ``Connection[T]`` lists, ``T`` with ``by`` finds one by exactly one of these fields; both
-    answer with a ``Select``. Anything else is live: a coroutine of ``ctx`` that returns a Python value."""
+    answer with a ``Select``. Anything else is live: a coroutine of ``ctx`` that returns a Python value. ``report``: the
+    value has a list of rows, which can be exported; of ``ctx`` it needs ``runtime`` and ``principal`` alone."""
 
     def register(function: F) -> F:
         takes_context, parameters = _parts(function)
-        registry.queries[function.__name__] = QueryRoot(function, returns, parameters, by=tuple(by), live=takes_context)
+        registry.queries[function.__name__] = QueryRoot(
+            function, returns, parameters, by=tuple(by), live=takes_context, report=report
+        )
         return function
 
     return register

@@ -1,4 +1,5 @@
-"""A list of the graph as a table: an operation that selects one connection, read whole, page after page.
+"""A list or report of the graph as a table: an operation that selects one connection, read whole, page after page, or
+the rows of a report.
 
 Its columns are the leaf fields under ``nodes``, those of to-one rows included; a heading is the response path, so
 that whoever asks names the columns by aliases. Each page is planned as any request is: fields are authorised, masked
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -46,6 +47,8 @@ from planner.pool import Connections
 PAGE = 1_000
 PAGING = frozenset({"first", "last", "after", "before"})
 KEPT_PLANS = 20
+ERROR = "UserError"
+"""In which a report says why it is not told."""
 MAX_LEAVES = 5_000
 """Leaf fields of all the types that rows may be of; a chain of rows multiplies them."""
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
@@ -65,17 +68,14 @@ class Accepts:
 
 @dataclass(frozen=True)
 class Asking:
-    """Who runs a plan, where no live field needs to know more."""
+    """Who asks, and the running installation, of which reports are worked out."""
 
     principal: Principal
+    runtime: Any
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A page of a table, and where the next begins; None after the last."""
-
-    cells: list[list[Cell]]
-    after: str | None
+Ask = Callable[[], Awaitable[Asking]]
+"""Who asks, as they are by then."""
 
 
 class Tables:
@@ -102,124 +102,65 @@ class Tables:
             raise GraphRefusal("FORBIDDEN", "SHIPPED_OPERATIONS_ONLY")
         return given
 
-    def read(self, door: str, text: str, variables: Mapping[str, Any]) -> Table:
-        """The table that an operation selects. Raises GraphRefusal or GraphRefusals for one that selects none."""
+    def read(self, door: str, text: str, variables: Mapping[str, Any]) -> Table | Report:
+        """The list or report that an operation selects. Raises GraphRefusal or GraphRefusals for one that selects
+        none."""
         operation = self._documents[door].get(text).operation(None)
-        return Table(self._graph, self._doors[door].limits, operation, operation.coerce(variables))
+        limits, given = self._doors[door].limits, operation.coerce(variables)
+        selected = _Selected(self._graph, limits, operation, given)
+        return (Report if selected.is_report else Table)(selected)
 
 
-class Table:
-    """One connection as columns and rows."""
+class _Selected:
+    """The one root that an operation selects, and how its selections are read."""
 
     def __init__(
         self, graph: Graph, limits: DocumentLimits, operation: Operation, variables: Mapping[str, Any]
     ) -> None:
-        self._graph = graph
-        self._limits = limits
-        self._operation = operation
-        self._variables = variables
+        self.graph = graph
+        self.limits = limits
+        self.operation = operation
+        self.variables = variables
         # who asks does not matter to what an operation selects
-        self._reader = Compiler(graph, operation, NOTHING, Shape.OUTSIDE, variables, limits)
-        self._root, found = self._one_list()
-        self._nodes, nodes = self._one_selection(found)
-        kind = get_named_type(found.fields["nodes"].type)
-        leaves = list(islice(self._leaves(kind, self._reader.below(nodes), ()), MAX_LEAVES + 1))
-        if len(leaves) > MAX_LEAVES:
-            raise GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS", limit=MAX_LEAVES)
-        self._columns = list(dict.fromkeys(leaves))
-        self.headings = [".".join(path) for path in self._columns]
-        self._info = f"{self._nodes}Page"
-        self._after = _unused("after", {d.variable.name.value for d in operation.node.variable_definitions or ()})
-        info = _field("pageInfo", alias=self._info, below=(_field("hasNextPage"), _field("endCursor")))
-        self._counting = self._rewritten((_field("totalCount"),), page=None)
-        self._checked = self._rewritten((*nodes, info), page=limits.max_page)
-        self._paging = self._rewritten((*nodes, info), page=PAGE)
-
-    # -- what is asked ------------------------------------------------------------------------------------
-
-    def authorise(self, principal: Principal) -> None:
-        """Refuses what the caller may not read, and what is beyond the limits of its door."""
-        self._plan(self._checked, principal, self._limits, {**self._variables, self._after: None})
-
-    async def total(self, principal: Principal, connections: Connections) -> int:
-        """How many rows the caller reaches."""
-        data = await self._run(self._counting, principal, None, connections)
-        return int(data["totalCount"])
-
-    async def page(self, principal: Principal, connections: Connections, after: str | None) -> Rows:
-        """The next rows, as the caller may see them now. Raises GraphRefusals where it may not any more."""
-        data = await self._run(self._paging, principal, after, connections)
-        info = data[self._info]
-        cells = [[_cell(_at(node, path)) for path in self._columns] for node in data[self._nodes] if node is not None]
-        return Rows(cells, info["endCursor"] if info["hasNextPage"] else None)
-
-    async def _run(
-        self, operation: Operation, principal: Principal, after: str | None, connections: Connections
-    ) -> Any:
-        variables = {**self._variables, self._after: after}
-        # a page at the door's size was within its limits: one of this size costs so many times more
-        scale = -(-PAGE // max(self._limits.max_page, 1))
-        limits = replace(self._limits, max_page=PAGE, max_cost=self._limits.max_cost * scale)
-        plan = self._plan(operation, principal, limits, variables)
-        return (await Execution(plan, variables, Asking(principal), connections).query())[self._root_key]
-
-    def _plan(
-        self, operation: Operation, principal: Principal, limits: DocumentLimits, variables: Mapping[str, Any]
-    ) -> Plan:
-        key = (principal.plan_key, operation.baked(variables))
-        plan: Plan | None = operation.plans.get(key)
-        if plan is None:
-            plan = operation.plans[key] = compile_plan(
-                self._graph, operation, principal.grants, principal.shape, variables, limits
-            )
-            if len(operation.plans) > KEPT_PLANS:
-                operation.plans.popitem(last=False)
-        return plan
-
-    # -- how an operation is read -------------------------------------------------------------------------
-
-    @property
-    def _root_key(self) -> str:
-        return _key(self._root)
-
-    def _one_list(self) -> tuple[FieldNode, GraphQLObjectType]:
-        """The one connection at the operation's root, and its type."""
-        if self._operation.kind is not OperationType.QUERY:
+        self.reader = Compiler(graph, operation, NOTHING, Shape.OUTSIDE, variables, limits)
+        if operation.kind is not OperationType.QUERY:
             raise GraphRefusal("NOT_A_QUERY", "NOT_A_QUERY")
-        query = self._graph.schema.query_type
+        query = graph.schema.query_type
         assert query is not None
-        selected = self._reader.collect(query, [self._operation.node.selection_set])
+        selected = self.reader.collect(query, [operation.node.selection_set])
         if len(selected) != 1:
             raise GraphRefusal("NOT_ONE_LIST", "ROOTS_SELECTED", count=len(selected))
-        [(key, nodes)] = selected.items()
+        [(self.key, nodes)] = selected.items()
         name = nodes[0].name.value
-        root = self._graph.registry.queries.get(snake(name))
-        returned = None if root is None or root.live else get_named_type(query.fields[name].type)
-        if not isinstance(returned, GraphQLObjectType) or not returned.name.endswith("Connection"):
-            raise GraphRefusal("NOT_ONE_LIST", "NO_LIST", path=[key], name=name)
-        merged = SelectionSetNode(selections=tuple(n for s in self._reader.below(nodes) for n in s.selections))
-        return replace(nodes[0], selection_set=merged, directives=()), returned
+        root = graph.registry.queries.get(snake(name))
+        self.is_report = root is not None and root.report
+        listed = root is not None and not root.live
+        returned = get_named_type(query.fields[name].type) if listed or self.is_report else None
+        if not isinstance(returned, GraphQLObjectType) or not (self.is_report or returned.name.endswith("Connection")):
+            raise GraphRefusal("NOT_ONE_LIST", "NO_LIST", path=[self.key], name=name)
+        self.returned = returned
+        merged = SelectionSetNode(selections=tuple(n for s in self.reader.below(nodes) for n in s.selections))
+        self.root = replace(nodes[0], selection_set=merged, directives=())
 
-    def _one_selection(self, connection: GraphQLObjectType) -> tuple[str, list[FieldNode]]:
-        """The response key of the connection's ``nodes``, and the fields that select them."""
-        selected = self._reader.collect(connection, self._reader.below([self._root]))
-        found = {key: nodes for key, nodes in selected.items() if nodes[0].name.value == "nodes"}
-        if len(found) != 1 or any(nodes[0].name.value == "edges" for nodes in selected.values()):
-            raise GraphRefusal("NOT_ONE_LIST", "COLUMNS_UNDER_NODES", path=[self._root_key])
-        return next(iter(found.items()))
+    def columns(self, kind: Any, sets: Sequence[SelectionSetNode], path: Path = ()) -> list[Path]:
+        """The paths of the leaf fields, once each."""
+        leaves = list(islice(self._leaves(kind, sets, path), MAX_LEAVES + 1))
+        if len(leaves) > MAX_LEAVES:
+            raise GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS", limit=MAX_LEAVES)
+        return list(dict.fromkeys(leaves))
 
     def _leaves(self, kind: Any, sets: Sequence[SelectionSetNode], path: Path) -> Iterator[Path]:
         """The paths of the leaf fields, of each type that the rows may be of."""
         assert isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)
-        possible = self._graph.schema.get_possible_types(kind) if isinstance(kind, GraphQLInterfaceType) else [kind]
+        possible = self.graph.schema.get_possible_types(kind) if isinstance(kind, GraphQLInterfaceType) else [kind]
         for concrete in possible:
-            for key, nodes in self._reader.collect(concrete, sets).items():
+            for key, nodes in self.reader.collect(concrete, sets).items():
                 name, here = nodes[0].name.value, (*path, key)
                 if name == "__typename":
                     yield here
                     continue
-                entity = self._graph.registry.entities[concrete.name]
-                if name in entity.fields and entity.fields[name].kind == "live":
+                entity = self.graph.registry.entities.get(concrete.name)
+                if entity is not None and name in entity.fields and entity.fields[name].kind == "live":
                     raise GraphRefusal("LIVE_FIELD", f"{concrete.name}.{name}", path=here)
                 of = concrete.fields[name].type
                 if is_leaf_type(get_named_type(of)):
@@ -227,28 +168,146 @@ class Table:
                 elif get_named_type(of).name.endswith("Connection") or is_list_type(get_nullable_type(of)):
                     raise GraphRefusal("NESTED_LIST", f"{concrete.name}.{name}", path=here)
                 else:
-                    yield from self._leaves(get_named_type(of), self._reader.below(nodes), here)
+                    yield from self._leaves(get_named_type(of), self.reader.below(nodes), here)
+
+    def asked(self, root: FieldNode, *more: VariableDefinitionNode) -> Operation:
+        """The operation with this as its root."""
+        node = self.operation.node
+        asked = replace(
+            node,
+            variable_definitions=(*(node.variable_definitions or ()), *more),
+            selection_set=SelectionSetNode(selections=(root,)),
+        )
+        document = replace(self.operation.document, definitions=(asked, *self.operation.fragments.values()))
+        return Operation(self.graph.schema, document, asked)
+
+    def plan(
+        self, operation: Operation, principal: Principal, limits: DocumentLimits, variables: Mapping[str, Any]
+    ) -> Plan:
+        key = (principal.plan_key, operation.baked(variables))
+        plan: Plan | None = operation.plans.get(key)
+        if plan is None:
+            plan = operation.plans[key] = compile_plan(
+                self.graph, operation, principal.grants, principal.shape, variables, limits
+            )
+            if len(operation.plans) > KEPT_PLANS:
+                operation.plans.popitem(last=False)
+        return plan
+
+
+class Report:
+    """The rows of a report, which is worked out at once, as columns and rows."""
+
+    def __init__(self, selected: _Selected) -> None:
+        self._selected = selected
+        below = selected.reader.collect(selected.returned, selected.reader.below([selected.root]))
+        lists = {
+            key: nodes
+            for key, nodes in below.items()
+            if (of := _listed(selected.returned, nodes[0])) is not None and of.name != ERROR
+        }
+        if len(lists) != 1:
+            raise GraphRefusal("NOT_ONE_LIST", "NO_LIST", path=[selected.key], name=selected.root.name.value)
+        [(self._rows, nodes)] = lists.items()
+        kind = _listed(selected.returned, nodes[0])
+        self._columns = selected.columns(kind, selected.reader.below(nodes))
+        self.headings = [".".join(path) for path in self._columns]
+        self._refusals = f"{self._rows}Refusals"
+        refusals = _field("errors", alias=self._refusals, below=(_field("message"),))
+        selections = SelectionSetNode(selections=(*nodes, refusals))
+        self._operation = selected.asked(replace(selected.root, selection_set=selections))
+        self._found: list[list[Cell]] = []
+
+    def authorise(self, principal: Principal) -> None:
+        """Refuses what the caller may not ask."""
+        selected = self._selected
+        selected.plan(self._operation, principal, selected.limits, selected.variables)
+
+    async def total(self, asking: Asking, connections: Connections) -> int:
+        """How many rows the report has, which is worked out now. Raises GraphRefusal where it is not told."""
+        selected = self._selected
+        plan = selected.plan(self._operation, asking.principal, selected.limits, selected.variables)
+        value = (await Execution(plan, selected.variables, asking, connections).query())[selected.key]
+        if value[self._refusals]:
+            raise GraphRefusal("REPORT_REFUSED", "REPORT_REFUSED", reason=value[self._refusals][0]["message"])
+        self._found = [[_cell(_at(row, path)) for path in self._columns] for row in value[self._rows]]
+        return len(self._found)
+
+    async def pages(self, _ask: Ask, _connections: Connections) -> AsyncIterator[list[list[Cell]]]:
+        """All rows, as they were counted."""
+        yield self._found
+
+
+class Table:
+    """One connection as columns and rows."""
+
+    def __init__(self, selected: _Selected) -> None:
+        self._selected = selected
+        self._limits, self._variables = selected.limits, selected.variables
+        self._nodes, nodes = self._one_selection()
+        kind = get_named_type(selected.returned.fields["nodes"].type)
+        self._columns = selected.columns(kind, selected.reader.below(nodes))
+        self.headings = [".".join(path) for path in self._columns]
+        self._info = f"{self._nodes}Page"
+        taken = {d.variable.name.value for d in selected.operation.node.variable_definitions or ()}
+        self._after = _unused("after", taken)
+        info = _field("pageInfo", alias=self._info, below=(_field("hasNextPage"), _field("endCursor")))
+        self._counting = self._rewritten((_field("totalCount"),), page=None)
+        self._checked = self._rewritten((*nodes, info), page=self._limits.max_page)
+        self._paging = self._rewritten((*nodes, info), page=PAGE)
+
+    # -- what is asked ------------------------------------------------------------------------------------
+
+    def authorise(self, principal: Principal) -> None:
+        """Refuses what the caller may not read, and what is beyond the limits of its door."""
+        self._selected.plan(self._checked, principal, self._limits, {**self._variables, self._after: None})
+
+    async def total(self, asking: Asking, connections: Connections) -> int:
+        """How many rows the caller reaches."""
+        data = await self._run(self._counting, asking, None, connections)
+        return int(data["totalCount"])
+
+    async def pages(self, ask: Ask, connections: Connections) -> AsyncIterator[list[list[Cell]]]:
+        """The rows, page after page, as the caller may see them by then. Raises GraphRefusals where it may not any
+        more."""
+        more, after = True, None
+        while more:
+            data = await self._run(self._paging, await ask(), after, connections)
+            more, after = data[self._info]["hasNextPage"], data[self._info]["endCursor"]
+            yield [[_cell(_at(node, path)) for path in self._columns] for node in data[self._nodes] if node is not None]
+
+    async def _run(self, operation: Operation, asking: Asking, after: str | None, connections: Connections) -> Any:
+        variables = {**self._variables, self._after: after}
+        # a page at the door's size was within its limits: one of this size costs so many times more
+        scale = -(-PAGE // max(self._limits.max_page, 1))
+        limits = replace(self._limits, max_page=PAGE, max_cost=self._limits.max_cost * scale)
+        plan = self._selected.plan(operation, asking.principal, limits, variables)
+        return (await Execution(plan, variables, asking, connections).query())[self._selected.key]
+
+    # -- how an operation is read -------------------------------------------------------------------------
+
+    def _one_selection(self) -> tuple[str, list[FieldNode]]:
+        """The response key of the connection's ``nodes``, and the fields that select them."""
+        reader, root = self._selected.reader, self._selected.root
+        selected = reader.collect(self._selected.returned, reader.below([root]))
+        found = {key: nodes for key, nodes in selected.items() if nodes[0].name.value == "nodes"}
+        if len(found) != 1 or any(nodes[0].name.value == "edges" for nodes in selected.values()):
+            raise GraphRefusal("NOT_ONE_LIST", "COLUMNS_UNDER_NODES", path=[self._selected.key])
+        return next(iter(found.items()))
 
     def _rewritten(self, selections: Sequence[FieldNode], *, page: int | None) -> Operation:
         """The operation with this selection on its connection; with page arguments of our own, or without."""
-        arguments = [a for a in self._root.arguments or () if a.name.value not in PAGING]
+        root = self._selected.root
+        arguments = [a for a in root.arguments or () if a.name.value not in PAGING]
         cursor = VariableNode(name=NameNode(value=self._after))
         if page is not None:
             arguments.append(ArgumentNode(name=NameNode(value="first"), value=IntValueNode(value=str(page))))
             arguments.append(ArgumentNode(name=NameNode(value="after"), value=cursor))
-        root = replace(
-            self._root, arguments=tuple(arguments), selection_set=SelectionSetNode(selections=tuple(selections))
-        )
-        node = self._operation.node
         declared = VariableDefinitionNode(variable=cursor, type=NamedTypeNode(name=NameNode(value="String")))
-        asked = replace(
-            node,
-            variable_definitions=(*(node.variable_definitions or ()), declared),
-            selection_set=SelectionSetNode(selections=(root,)),
+        return self._selected.asked(
+            replace(root, arguments=tuple(arguments), selection_set=SelectionSetNode(selections=tuple(selections))),
+            declared,
         )
-        fragments = self._operation.fragments.values()
-        document = replace(self._operation.document, definitions=(asked, *fragments))
-        return Operation(self._graph.schema, document, asked)
 
 
 def _field(name: str, *, alias: str | None = None, below: Sequence[FieldNode] = ()) -> FieldNode:
@@ -261,8 +320,13 @@ def _field(name: str, *, alias: str | None = None, below: Sequence[FieldNode] = 
     )
 
 
-def _key(node: FieldNode) -> str:
-    return node.alias.value if node.alias else node.name.value
+def _listed(kind: GraphQLObjectType, node: FieldNode) -> GraphQLObjectType | None:
+    """What a field of a value is a list of, where that is objects."""
+    field = kind.fields.get(node.name.value)
+    if field is None or not is_list_type(get_nullable_type(field.type)):
+        return None
+    of = get_named_type(field.type)
+    return of if isinstance(of, GraphQLObjectType) else None
 
 
 def _unused(name: str, taken: set[str]) -> str:

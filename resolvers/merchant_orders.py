@@ -41,7 +41,7 @@ def item_orders() -> Select[stored.ItemOrder]:
     return select(stored.ItemOrder)
 
 
-@query(MerchantSales)
+@query(MerchantSales, report=True)
 async def merchant_sales(
     ctx: Context, first_day: date, last_day: date, merchant: strawberry.ID | None = None
 ) -> MerchantSales:

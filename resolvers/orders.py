@@ -56,7 +56,7 @@ def package_subscriptions() -> Select[stored.PackageSubscription]:
     return select(stored.PackageSubscription)
 
 
-@query(AgentSales)
+@query(AgentSales, report=True)
 async def agent_sales(ctx: Context, first_day: date, last_day: date, agent: strawberry.ID | None = None) -> AgentSales:
     """What an agent and all below it sold, both days included, by the days of its time zone; where none is named, the
     caller's own company: for the platform, what everybody sold, and all commission (S0-25)."""

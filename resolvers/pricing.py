@@ -42,7 +42,7 @@ def exchange_rates() -> Select[stored.ExchangeRate]:
     return select(stored.ExchangeRate)
 
 
-@query(EstimatedProfit)
+@query(EstimatedProfit, report=True)
 async def estimated_profit(ctx: Context, level: ProfitLevel, first_day: date, last_day: date) -> EstimatedProfit:
     """What is likely to be left for the caller of the orders of its own or of those below, both days included, by the
     days of its time zone (S2-20)."""

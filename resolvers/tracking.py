@@ -26,7 +26,7 @@ async def track_events(ctx: Context, input: TrackEventsInput) -> TrackEventsPayl
     return TrackEventsPayload(stored=stored, errors=[])
 
 
-@query(BehaviourStats)
+@query(BehaviourStats, report=True)
 async def behaviour_stats(
     ctx: Context,
     first_day: date,

@@ -143,10 +143,11 @@ class OperationRecord(Node):
 
 @input_type
 class StartExportInput:
-    """A list to be written into a file, whole, for who may read it.
+    """A list or report to be written into a file, whole, for who may read it.
 
     ``operation``: a query with one list, whose columns are the fields selected under its ``nodes``, to-one rows
-    included; at a door that runs no text of others, the sha256 of one that it ships. Page arguments are passed over.
+    included, or with one report, whose columns are those selected under its rows; at a door that runs no text of
+    others, the sha256 of one that it ships. Page arguments are passed over.
     ``variables``: those of the query, as a JSON object. ``name``: what the task and its file are called.
     """
 

@@ -1,4 +1,4 @@
-"""Lists as files: any list of the graph, whole, as a workbook or as CSV, for who may read it.
+"""Lists and reports as files: any of the graph, whole, as a workbook or as CSV, for who may read it.
 
 An export shows what a page would: it is planned, masked and scoped for whoever asked, at the start, when a worker
 takes it up, and again every few seconds while it is written. Its pages are read in one snapshot, so that a list that
@@ -22,6 +22,7 @@ from authz.principal import Principal
 from models.system import ExportFormat, Task, TaskKind
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.pool import snapshot
+from planner.tables import Asking
 from services import validation
 from services.messages import render, saying
 from services.refusal import Refusal
@@ -150,22 +151,23 @@ async def _fill(runtime: Runtime, run: Run, asker: Asker, made: Path, format: Fo
     """Writes all rows as they were at one moment; gives how many there are."""
     asked = run.task.parameters
     table = runtime.tables.read(asked["door"], asked["operation"], asked["variables"])
-    done, after = 0, None
+    done = 0
+
+    async def ask() -> Asking:
+        return Asking(await asker.now(), runtime)
+
     async with snapshot(runtime.database.dsn) as seen:
-        await run.progress.tell(0, total=await table.total(await asker.now(), seen))
+        await run.progress.tell(0, total=await table.total(await ask(), seen))
         with row_writer(made, format, table.headings) as write:
-            while True:
-                page = await table.page(await asker.now(), seen, after)
-                for cells in page.cells:
+            async for page in table.pages(ask, seen):
+                for cells in page:
                     done += 1
                     try:
                         write(cells)
                     except ValueError:
                         raise asker.failure("CELL_TOO_LONG", row=done + 1) from None
                 await run.progress.tell(done)
-                after = page.after
-                if after is None:
-                    return done
+    return done
 
 
 @contextmanager

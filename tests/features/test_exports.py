@@ -12,7 +12,9 @@ import pytest
 
 from authz.principal import system
 from authz.session import Database
+from planner.mapping import camel, registry
 from planner.pool import snapshot
+from planner.tables import Asking
 from server.demo import add_account
 from tests.support.exported import (
     START,
@@ -25,6 +27,7 @@ from tests.support.exported import (
     started,
     task_of,
 )
+from tests.support.market import in_cash, item, sold
 from tests.support.office import office
 from tests.support.partner import signed
 from tests.support.people import shipped
@@ -332,13 +335,75 @@ async def test_pages_are_of_one_moment(world: World) -> None:
     assert north is not None
     table = runtime.tables.read("agent", "{ simCards { nodes { displayIccid status } } }", {})
     before = sorted(await cards_of(world, "north"))
+    asking = Asking(north, runtime)
+
+    async def ask() -> Asking:
+        return asking
+
     async with snapshot(runtime.database.dsn) as seen:
-        assert await table.total(north, seen) == len(before) == 1_518
-        first = await table.page(north, seen, None)
-        assert (len(first.cells), first.after is None) == (1_000, False)
+        assert await table.total(asking, seen) == len(before) == 1_518
+        pages = table.pages(ask, seen)
+        first = await anext(pages)
+        assert len(first) == 1_000
         await more_cards(world, "coast", 50)
         await world.sql("UPDATE sim_card SET status = 'TERMINATED'")
-        second = await table.page(north, seen, first.after)
-    assert (len(second.cells), second.after) == (518, None)
-    assert sorted(str(row[0]) for row in (*first.cells, *second.cells)) == before
-    assert {row[1] for row in second.cells} != {"TERMINATED"}
+        (second,) = [page async for page in pages]
+    assert len(second) == 518
+    assert sorted(str(row[0]) for row in (*first, *second)) == before
+    assert {row[1] for row in second} != {"TERMINATED"}
+
+
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+SALES = """query($first: Date!, $last: Date!) { merchantSales(firstDay: $first, lastDay: $last) {
+    timeZone merchants { name: merchant orders amount currency } errors { code } } }"""
+YEAR = {"first": "2026-01-01", "last": "2026-12-31"}
+
+
+@pytest.mark.parametrize("format", ["CSV", "XLSX"])
+async def test_a_report_is_written_as_it_is_told(world: World, format: str) -> None:
+    tea, hour = await item(world, "cafe", "Tea", "25.50"), await item(world, "gym", "Hour", "50")
+    for caller, id, quantity in (("cafe", tea, 2), ("gym", hour, 3)):
+        assert (await in_cash(world, caller, (await sold(world, caller, (id, quantity)))["order"]["id"]))[
+            "errors"
+        ] == []
+    await world.sql("UPDATE sales_order SET paid_at = '2026-05-05T10:00:00Z'")
+    cafe, gym = (world.tenants[name].name for name in ("cafe", "gym"))
+    for caller, expected in (
+        ("mall", [[gym, "1", "150.0000", "CNY"], [cafe, "1", "51.0000", "CNY"]]),
+        ("cafe", [[cafe, "1", "51.0000", "CNY"]]),
+    ):
+        task, content = await exported(world, caller, SALES, variables=YEAR, format=format)
+        assert (task["status"], task["total"], task["done"]) == ("SUCCEEDED", len(expected), len(expected))
+        found = [[str(cell) for cell in row] for row in rows_of(content, format)]
+        assert found == [["name", "orders", "amount", "currency"], *expected]
+
+
+async def test_every_report_can_be_written(world: World) -> None:
+    days = 'firstDay: "2026-01-01", lastDay: "2026-03-01"'
+    reports = {
+        "merchantSales": f"{{ merchantSales({days}) {{ merchants {{ merchant }} }} }}",
+        "agentSales": f"{{ agentSales({days}) {{ sales {{ currency orders amount commission }} }} }}",
+        "estimatedProfit": f"{{ estimatedProfit(level: CHILD, {days}) {{ profits {{ currency }} }} }}",
+        "behaviourStats": f"{{ behaviourStats({days}) {{ counts {{ event }} }} }}",
+    }
+    assert reports.keys() == {camel(name) for name, root in registry.queries.items() if root.report}
+    for name, operation in reports.items():
+        task, content = await exported(world, "admin", operation, format="CSV")
+        assert task["total"] == len(rows_of(content, "CSV")) - 1, name
+
+
+async def test_what_is_no_report_or_is_not_told_is_refused(world: World) -> None:
+    for caller, operation, code in (
+        ("north", SALES, "FORBIDDEN"),
+        ("mall", SALES.replace("merchants { name: merchant orders amount currency }", ""), "NOT_ONE_LIST"),
+        ("mall", SALES.replace("timeZone", "more: merchants { orders }"), "NOT_ONE_LIST"),
+        ("mall", "{ viewer { heldRoles { key } } }", "NOT_ONE_LIST"),
+    ):
+        variables = YEAR if "first" in operation else None
+        assert (await refused(world, caller, operation, variables))[0] == code, operation
+    id = await started(world, "mall", SALES, variables={"first": "2026-05-02", "last": "2026-05-01"})
+    await world.client.work_off()
+    task = await task_of(world, "mall", id)
+    assert (task["status"], task["errorCode"], task["resultFileUrl"]) == ("FAILED", "REPORT_REFUSED", None)
+    assert task["errorMessage"] == "The value is not valid."
