@@ -111,6 +111,12 @@ def api_keys_expiring() -> None:
     _with_database(events.api_keys_expiring)
 
 
+@app.task(name="tasks.notifications.webhook_disabled", ignore_result=True)  # type: ignore[untyped-decorator]
+def webhook_disabled(endpoint: int) -> None:
+    """Tells a company that one of its webhooks was switched off. A repeat tells nobody again."""
+    _with_database(lambda database: events.webhook_disabled(database, endpoint))
+
+
 @app.task(name="tasks.notifications.password_reset", ignore_result=True)  # type: ignore[untyped-decorator]
 def password_reset(account: str, roles: list[str], tenant_kinds: list[str]) -> None:
     """Mails a code for a forgotten password. A repeat mails another, which alone works then (S1-75)."""

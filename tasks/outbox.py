@@ -29,6 +29,7 @@ CONSUMERS = {
     "job.run": "tasks.jobs.execute",
     "notification.send": "tasks.notifications.send",
     "task.finished": "tasks.notifications.task_finished",
+    "webhook.disabled": "tasks.notifications.webhook_disabled",
     "account.password_reset": "tasks.notifications.password_reset",
     "end_user.verification_code": "tasks.notifications.verification_code",
 }

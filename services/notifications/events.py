@@ -13,6 +13,7 @@ from authz.standing import in_business, in_service
 from models.identity import ApiKey, ApiKeyStatus, StaffAccount
 from models.system import Task, TaskKind, TaskStatus
 from models.tenancy import Tenant
+from models.webhook import WebhookEndpoint
 from services.messages import render
 from services.notifications.kinds import (
     API_KEY_EXPIRING,
@@ -23,6 +24,7 @@ from services.notifications.kinds import (
     SIM_ALLOCATED,
     TASK_FAILED,
     TASK_FINISHED,
+    WEBHOOK_DISABLED,
     Kind,
 )
 from services.notifications.recipients import Recipient
@@ -96,4 +98,21 @@ async def api_keys_expiring(database: Database) -> None:
                 to=Recipient.tenant(tenant),
                 parameters={"tenant": tenant.name, "name": key.name, "key": key.key, "date": date},
                 dedupe_key=f"api-key:{key.id}:{date}",
+            )
+
+
+async def webhook_disabled(database: Database, endpoint_id: int) -> None:
+    """A company whose endpoint was switched off is told, and so is its staff; a repeat tells nobody again."""
+    async with database.transaction(system("tell of a webhook that was switched off")) as session:
+        found = await session.scalar(select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id))
+        if found is None or found.disabled_at is None:
+            return
+        tenant = (await session.scalars(select(Tenant).where(Tenant.id == found.tenant_id))).one()
+        for to in (Recipient.tenant(tenant), *await Recipient.staff_in_app(session, tenant)):
+            await send(
+                session,
+                kind=WEBHOOK_DISABLED.key,
+                to=to,
+                parameters={"tenant": tenant.name, "url": found.url},
+                dedupe_key=f"webhook:{found.id}:{found.disabled_at:%Y%m%d%H%M%S}:{to.account_id}",
             )

@@ -530,6 +530,15 @@ async def test_an_endpoint_that_never_answers_is_switched_off_with_a_notice(insi
         await tell(inside)
         (notice,) = other.received
         assert json.loads(notice.body)["data"] == {"webhookEndpoint": dead}
+        # its people are told, too: once, whoever of them looks
+        await inside.sql("UPDATE outbox_event SET sent_at = NULL WHERE topic = 'webhook.disabled'")
+        for _ in range(2):
+            await inside.client.work_off()
+        told = """{ notifications(filter: {kind: {eq: "webhook.disabled"}, state: {ne: SUPPRESSED}}) {
+            nodes { channel body } } }"""
+        (said,) = (await inside.data("south", told))["notifications"]["nodes"]
+        assert said["channel"] == "IN_APP"
+        assert receiver.url in said["body"]
         # it is told nothing more, until somebody switches it on
         await suspend(inside, "south", active(inside, "south")[1:2], key="k2")
         assert await tell(inside) == 0

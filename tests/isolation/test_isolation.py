@@ -683,7 +683,10 @@ async def test_no_generated_query_shows_what_is_foreign(marked: Marked, caller: 
     marked.check(caller, await marked.ask(caller, text), text)
 
 
-OPEN = {"endUserLogin", "registerEndUser", "sendEmailCode", "endUserEmailLogin", "resetEndUserPassword"}
+OPEN = {
+    "endUserLogin", "registerEndUser", "sendEmailCode", "endUserEmailLogin", "sendSmsCode", "endUserSmsLogin",
+    "resetEndUserPassword",
+}  # fmt: skip
 """What anybody may run who names a tenant: it begins a session of somebody else."""
 ECHOING = {"publishAgreement", "setLoginApp"}
 """What shows callers their own words, which may be somebody's number."""

@@ -26,6 +26,7 @@ from services.jobs.running import (
 )
 from services.notifications.events import (
     task_finished,
+    webhook_disabled,
 )
 from services.notifications.sending import (
     Post,
@@ -126,6 +127,7 @@ class Client:
             ),
             "job.run": lambda runs: carry_out(runtime.database, runtime.files, runs),
             "task.finished": lambda task, **_: task_finished(runtime.database, task),
+            "webhook.disabled": lambda endpoint: webhook_disabled(runtime.database, endpoint),
             "notification.send": lambda notification: deliver(runtime.database, self.way_out, notification),
             "account.password_reset": partial(send_code, runtime.database, runtime.redis, runtime.keys),
             "end_user.verification_code": partial(
