@@ -18,15 +18,14 @@ from authz.principal import Principal
 from models.base import table_of
 from models.catalog import CatalogStatus
 from models.identity import AccountStatus, StaffAccount
-from models.ledger import LedgerAccount, LedgerAccountKind, TransferKind
 from models.merchant_orders import ItemOrder, ItemOrderLine, MerchantItem
 from models.merchants import Merchant
 from models.orders import OrderStatus, PayType
 from models.tenancy import Tenant
-from services import coupons, ledger, merchants, orders, pricing, validation
+from services import coupons, merchants, orders, pricing, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
-from services.runtime import Runtime, Unit, Work
+from services.runtime import Runtime, Work
 from services.sales import check_days
 
 ITEM_CONSTRAINT, COUPON_CONSTRAINT = "uq_merchant_item_tenant_id_name", "uq_sales_order_coupon_taken"
@@ -216,29 +215,11 @@ async def _seller(work: Work, merchant: Merchant, seller_id: int | None) -> int:
 async def take_cash(work: Work, key: int) -> ItemOrder:
     """The buyer has paid at the counter: an order of the calling merchant's own is paid, and no money of the
     platform's moves. ORDER_STATUS, ORDER_EXPIRED."""
-    order = await orders.held(work, key, own=True)
+    order = await orders.held_to_pay(work, key)
     if not isinstance(order, ItemOrder):
         raise not_found("id")
-    orders.TRANSITIONS.lead(order.status, "PAY")
-    if order.expires_at <= datetime.now(UTC):
-        raise Refusal("ORDER_EXPIRED", "id")
-    await settle(work, order, None, PayType.CASH)
+    await orders.settle(work, order, await merchants.calling(work), ([], []), None, PayType.CASH)
     return order
-
-
-async def settle(work: Unit, order: ItemOrder, account: LedgerAccount | None, pay_type: PayType) -> None:
-    """What follows from a payment: the order is paid, and what came through a channel is the merchant's funds. The
-    order is held; of an account other than the merchant's own, only the system may."""
-    order.status, order.paid_at = orders.TRANSITIONS.lead(order.status, "PAY"), datetime.now(UTC)
-    order.pay_type = pay_type
-    if account is not None:
-        merchant = (await work.session.scalars(select(Tenant).where(Tenant.id == order.tenant_id))).one()
-        funds = await ledger.account_of(work, merchant, LedgerAccountKind.FUNDS, order.currency)
-        amounts = {account: -order.amount, funds: order.amount}
-        key = f"order:{order.id}:paid"
-        moved = await ledger.transfer(work, merchant, TransferKind.ORDER, key, amounts, order.order_no)
-        order.transfer_id = moved.id
-    await work.session.flush()
 
 
 async def sales(

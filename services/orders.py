@@ -17,7 +17,6 @@ from authz.session import Database
 from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
-from models.merchant_orders import ItemOrder
 from models.orders import Order, OrderKind, OrderLine, OrderStatus, PackageOrder, PayType
 from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
@@ -155,12 +154,9 @@ async def pay_from_balance(work: Unit, key: int) -> Order:
     INSUFFICIENT_FUNDS where that is less, ORDER_EXPIRED after its time, CARDS_NOT_FOUND where cards have left the
     buyer's reach since it was made.
     """
-    order = await held(work, key, own=True)
-    if isinstance(order, ItemOrder):
+    order = await held_to_pay(work, key)
+    if order.kind is OrderKind.SINGLE_ITEM:
         raise Refusal("NOT_POSSIBLE_HERE", "id")
-    TRANSITIONS.lead(order.status, "PAY")
-    if order.expires_at <= datetime.now(UTC):
-        raise Refusal("ORDER_EXPIRED", "id")
     buyer = await _tenant(work, order)
     lines, cards = await content(work, order)
     elsewhere = len(lines) - len(cards)
@@ -177,38 +173,56 @@ Content = tuple[Sequence[OrderLine], Sequence[SimCard]]
 
 
 async def settle(
-    work: Unit, order: Order, buyer: Tenant, content: Content, account: LedgerAccount, pay_type: PayType
+    work: Unit, order: Order, owner: Tenant, content: Content, account: LedgerAccount | None, pay_type: PayType
 ) -> None:
-    """What follows from a payment out of an account, all of it or none: the sale, the shares of the agents, and the
-    packages on their cards. The order is held; only the system may."""
+    """What follows from a payment out of an account, all of it or none: the proceeds, the shares of the agents, and the
+    packages on their cards. What is paid at a counter comes out of no account. The order is held; but for cash, only
+    the system may."""
     order.status, order.pay_type, order.paid_at = TRANSITIONS.lead(order.status, "PAY"), pay_type, datetime.now(UTC)
     lines, cards = content
-    _check_in_service(cards)
-    await subscriptions.queue(work, cards, lines, buyer.time_zone)
-    root = await ledger.platform(work)
-    sales = await ledger.account_of(work, root, LedgerAccountKind.SALES, order.currency)
-    sale = ledger.Movement(
-        buyer,
-        TransferKind.ORDER,
-        f"order:{order.id}:paid",
-        {account: -order.amount, sales: order.amount},
-        order.order_no,
-    )
-    # what becomes of the order is written once
-    with work.session.no_autoflush:
-        shares = await commission.earn(work, order, sales) if order.needs_commission else []
-        if order.amount:
-            moved = await ledger.move(work, [sale, *shares])
-            order.transfer_id = moved[0].id
-            if pay_type is PayType.BALANCE:
-                order.balance_after = await work.session.scalar(
-                    select(LedgerEntry.balance_after).where(
-                        LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
-                    )
-                )
+    if lines:
+        _check_in_service(cards)
+        await subscriptions.queue(work, cards, lines, owner.time_zone)
+    if account is not None:
+        # what becomes of the order is written once
+        with work.session.no_autoflush:
+            await _collect(work, order, owner, account)
     await work.session.flush()
     _tell(work, order)
-    await direct_orders.begin(work, order)
+    if lines:
+        await direct_orders.begin(work, order)
+
+
+async def _collect(work: Unit, order: Order, owner: Tenant, account: LedgerAccount) -> None:
+    """Moves an order's money to its proceeds, and of these its share to each agent."""
+    seller, kind = await _proceeds(work, order, owner)
+    proceeds = await ledger.account_of(work, seller, kind, order.currency)
+    shares = await commission.earn(work, order, proceeds) if order.needs_commission else []
+    if not order.amount:
+        return
+    sale = ledger.Movement(
+        owner,
+        TransferKind.ORDER,
+        f"order:{order.id}:paid",
+        {account: -order.amount, proceeds: order.amount},
+        order.order_no,
+    )
+    moved = await ledger.move(work, [sale, *shares])
+    order.transfer_id = moved[0].id
+    if order.pay_type is PayType.BALANCE:
+        order.balance_after = await work.session.scalar(
+            select(LedgerEntry.balance_after).where(
+                LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
+            )
+        )
+
+
+async def _proceeds(work: Unit, order: Order, owner: Tenant) -> tuple[Tenant, LedgerAccountKind]:
+    """Where the money of an order goes: what a merchant sells is the merchant's funds, all else the platform's
+    sales."""
+    if order.kind is OrderKind.SINGLE_ITEM:
+        return owner, LedgerAccountKind.FUNDS
+    return await ledger.platform(work), LedgerAccountKind.SALES
 
 
 async def cancel(work: Unit, key: int, reason: str | None) -> Order:
@@ -234,34 +248,37 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
     order = await held(work, key, own=False)
     order.status = TRANSITIONS.lead(order.status, "REFUND")
     order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
-    buyer = await _tenant(work, order)
-    await direct_orders.check_untouched(work, order)
+    owner = await _tenant(work, order)
     lines, cards = await content(work, order)
-    await subscriptions.withdraw(work, cards, [line.id for line in lines])
+    if lines:
+        await direct_orders.check_untouched(work, order)
+        await subscriptions.withdraw(work, cards, [line.id for line in lines])
     async with work.as_the_system("refund of an order"):
         if order.amount and order.pay_type is not PayType.CASH:
-            root = await ledger.platform(work)
-            from_balance = order.pay_type is PayType.BALANCE
-            of_merchant = isinstance(order, ItemOrder)
-            seller: Tenant = buyer if of_merchant else root
-            proceeds = LedgerAccountKind.FUNDS if of_merchant else LedgerAccountKind.SALES
-            payee = buyer if from_balance else root
-            target = LedgerAccountKind.PREPAYMENT if from_balance else LedgerAccountKind.REFUNDS_DUE
-            accounts = await ledger.accounts_of(work, [(seller, proceeds), (payee, target)], order.currency)
-            back = ledger.Movement(
-                buyer,
-                TransferKind.REFUND,
-                f"order:{order.id}:refunded",
-                {accounts[seller.id, proceeds]: -order.amount, accounts[payee.id, target]: order.amount},
-                order.order_no,
-            )
-            source = accounts[seller.id, proceeds]
-            shares = await commission.take_back(work, order, source) if order.needs_commission else []
-            await ledger.move(work, [back, *shares])
-            if not from_balance:
-                await refunding.ask_for_order(work, order)
+            await _give_back(work, order, owner)
     _tell(work, order)
     return order
+
+
+async def _give_back(work: Unit, order: Order, owner: Tenant) -> None:
+    """Moves an order's money from its proceeds back to where it came from, and the agents' shares with it."""
+    seller, kind = await _proceeds(work, order, owner)
+    from_balance = order.pay_type is PayType.BALANCE
+    payee = owner if from_balance else await ledger.platform(work)
+    target = LedgerAccountKind.PREPAYMENT if from_balance else LedgerAccountKind.REFUNDS_DUE
+    accounts = await ledger.accounts_of(work, [(seller, kind), (payee, target)], order.currency)
+    proceeds = accounts[seller.id, kind]
+    back = ledger.Movement(
+        owner,
+        TransferKind.REFUND,
+        f"order:{order.id}:refunded",
+        {proceeds: -order.amount, accounts[payee.id, target]: order.amount},
+        order.order_no,
+    )
+    shares = await commission.take_back(work, order, proceeds) if order.needs_commission else []
+    await ledger.move(work, [back, *shares])
+    if not from_balance:
+        await refunding.ask_for_order(work, order)
 
 
 def _tell(work: Unit, order: Order) -> None:
@@ -311,7 +328,16 @@ async def expire(database: Database, now: datetime) -> int:
             return done
 
 
-async def held(work: Unit, key: int, *, own: bool) -> Order:
+async def held_to_pay(work: Unit, key: int, field: str = "id") -> Order:
+    """An order of the caller's own that can still be paid, held. ORDER_STATUS, ORDER_EXPIRED."""
+    order = await held(work, key, own=True, field=field)
+    TRANSITIONS.lead(order.status, "PAY", field)
+    if order.expires_at <= datetime.now(UTC):
+        raise Refusal("ORDER_EXPIRED", field)
+    return order
+
+
+async def held(work: Unit, key: int, *, own: bool, field: str = "id") -> Order:
     """An order within reach, of the caller's own company where it has to be, held until the end of the transaction."""
     query = select(Order).where(Order.id == key).with_for_update()
     if own and work.principal.end_user_id is not None:
@@ -320,7 +346,7 @@ async def held(work: Unit, key: int, *, own: bool) -> Order:
         query = query.where(Order.tenant_id == work.principal.tenant_id, Order.end_user_id.is_(None))
     found = await work.session.scalar(query)
     if found is None:
-        raise not_found("id")
+        raise not_found(field)
     return found
 
 

@@ -33,9 +33,10 @@ class StateMachine(Generic[S]):
     def __getitem__(self, action: str) -> Transition[S]:
         return self.transitions[action]
 
-    def lead(self, status: S, action: str) -> S:
-        """Where the action leads from a state; the machine's refusal where it does not lead on from there."""
+    def lead(self, status: S, action: str, field: str = "id") -> S:
+        """Where the action leads from a state; the machine's refusal, of the field that named the thing, where it does
+        not lead on from there."""
         transition = self.transitions[action]
         if status not in transition.sources:
-            raise Refusal(self.refusal, "id", status=status.name, action=action)
+            raise Refusal(self.refusal, field, status=status.name, action=action)
         return transition.target

@@ -30,9 +30,9 @@ from models.payments import (
 )
 from models.tenancy import Tenant, TenantKind
 from planner.ids import encode_id
-from services import validation
+from services import orders, validation
 from services.payments.collecting import collecting, speaking
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Runtime, Unit
 
 FIRST_CHECK = timedelta(minutes=1)
@@ -46,18 +46,7 @@ async def for_order(work: Unit, key: int, kind: PaymentChannelKind, method: Paym
 
     ORDER_STATUS, ORDER_EXPIRED, NO_CHANNEL, NO_WECHAT_LOGIN; NOTHING_TO_PAY for an order that costs nothing.
     """
-    query = select(Order).where(Order.id == key).with_for_update()
-    if work.principal.end_user_id is None:
-        query = query.where(Order.tenant_id == work.principal.tenant_id, Order.end_user_id.is_(None))
-    else:
-        query = query.where(Order.end_user_id == work.principal.end_user_id)
-    order = await work.session.scalar(query)
-    if order is None:
-        raise not_found("order")
-    if order.status is not OrderStatus.AWAITING_PAYMENT:
-        raise Refusal("ORDER_STATUS", "order", status=order.status.name, action="PAY")
-    if order.expires_at <= datetime.now(UTC):
-        raise Refusal("ORDER_EXPIRED", "order")
+    order = await orders.held_to_pay(work, key, "order")
     return await open_payment(work, order, kind, method)
 
 

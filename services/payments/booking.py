@@ -17,7 +17,6 @@ from authz.session import Database
 from gateways.payment import ChannelPayment, PaymentState
 from models.base import table_of
 from models.ledger import LedgerAccountKind, LedgerTransfer, TransferKind
-from models.merchant_orders import ItemOrder
 from models.orders import Order, OrderStatus, PayType, RenewalOrder
 from models.payments import (
     DifferenceKind,
@@ -30,7 +29,7 @@ from models.payments import (
 )
 from models.sim import SimCard
 from models.tenancy import Tenant
-from services import ledger, merchant_orders, orders
+from services import ledger, orders
 from services.payments import refunding
 from services.refusal import Refusal
 from services.renewals import bound_to_enterprise
@@ -132,11 +131,8 @@ async def _pay(work: Unit, payment: Payment, order: Order, transaction_no: str) 
                     work, await ledger.platform(work), LedgerAccountKind.RECEIPTS, order.currency
                 )
                 order.third_party_order_no, pay_type = transaction_no, PAY_TYPES[payment.channel_kind]
-                if isinstance(order, ItemOrder):
-                    await merchant_orders.settle(work, order, receipts, pay_type)
-                else:
-                    content = await orders.content(work, order)
-                    await orders.settle(work, order, buyer, content, receipts, pay_type)
+                content = await orders.content(work, order)
+                await orders.settle(work, order, buyer, content, receipts, pay_type)
                 assert order.transfer_id is not None
                 return order.transfer_id
         except Refusal:
