@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
 from models.identity import StaffAccount
+from models.reviews import Reviewed
 from models.tenancy import Tenant
 
 
@@ -35,7 +36,7 @@ class CouponApplicationStatus(enum.Enum):
     WITHDRAWN = "WITHDRAWN"
 
 
-class CouponApplication(Timestamped, AppendOnly, TenantOwned, Base):
+class CouponApplication(Reviewed, Timestamped, AppendOnly, TenantOwned, Base):
     """Coupons that a merchant asks for: of which kind, how many, and when they hold (S4-37 to S4-41)."""
 
     __tablename__ = "coupon_application"
@@ -71,13 +72,9 @@ class CouponApplication(Timestamped, AppendOnly, TenantOwned, Base):
         stored_enum(CouponApplicationStatus), default=CouponApplicationStatus.SUBMITTED
     )
     requested_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    reviewed_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    reviewed_at: Mapped[datetime | None]
-    reason: Mapped[str | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     requested_by: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys=[requested_by_id])
-    reviewed_by: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys=[reviewed_by_id])
 
 
 class Coupon(AppendOnly, TenantOwned, Base):

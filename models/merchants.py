@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from models.base import Base, Published, TenantOwned, Timestamped, stored_enum
 from models.catalog import CatalogStatus
 from models.contracts import ContractTemplate
-from models.identity import StaffAccount
+from models.reviews import Reviewed
 from models.system import StoredFile
 from models.tenancy import Tenant, TenantKind
 
@@ -67,7 +67,7 @@ class Merchant(Tenant):
     __mapper_args__ = {"polymorphic_identity": TenantKind.MERCHANT, "polymorphic_load": "inline"}
 
 
-class OnboardingApplication(Timestamped, TenantOwned, Base):
+class OnboardingApplication(Reviewed, Timestamped, TenantOwned, Base):
     """What a merchant tells of itself to be taken on, or when it changes its type, and what was said to it (S4-02)."""
 
     __tablename__ = "onboarding_application"
@@ -89,13 +89,9 @@ class OnboardingApplication(Timestamped, TenantOwned, Base):
     answers: Mapped[dict[str, str]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
     status: Mapped[OnboardingStatus] = mapped_column(stored_enum(OnboardingStatus), default=OnboardingStatus.DRAFT)
     submitted_at: Mapped[datetime | None]
-    reviewed_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    reviewed_at: Mapped[datetime | None]
-    reason: Mapped[str | None]
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     merchant_type: Mapped[MerchantType] = relationship(lazy="raise")
-    reviewed_by: Mapped[StaffAccount | None] = relationship(lazy="raise")
 
 
 class OnboardingDocument(TenantOwned, Base):

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from models.base import AppendOnly, Base, TenantOwned, Timestamped, stored_enum
 from models.identity import StaffAccount
 from models.ledger import LedgerTransfer
+from models.reviews import Reviewed
 from models.tenancy import Tenant
 
 
@@ -23,7 +24,7 @@ class WithdrawalStatus(enum.Enum):
     PAID = "PAID"
 
 
-class Withdrawal(Timestamped, AppendOnly, TenantOwned, Base):
+class Withdrawal(Reviewed, Timestamped, AppendOnly, TenantOwned, Base):
     """Income that an agent asks for, or funds that a merchant does, withheld until it is paid or given back (S0-50)."""
 
     __tablename__ = "withdrawal"
@@ -56,11 +57,8 @@ class Withdrawal(Timestamped, AppendOnly, TenantOwned, Base):
     bank: Mapped[str]
     bank_account: Mapped[str]
     requested_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    reviewed_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
-    reviewed_at: Mapped[datetime | None]
     closed_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
     closed_at: Mapped[datetime | None]
-    reason: Mapped[str | None]
     paid_on: Mapped[date | None]
     reference: Mapped[str | None]
     hold_transfer_id: Mapped[int | None] = mapped_column(ForeignKey("ledger_transfer.id"), unique=True)
@@ -68,6 +66,5 @@ class Withdrawal(Timestamped, AppendOnly, TenantOwned, Base):
 
     tenant: Mapped[Tenant] = relationship(lazy="raise", viewonly=True)
     requested_by: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys=[requested_by_id])
-    reviewed_by: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys=[reviewed_by_id])
     closed_by: Mapped[StaffAccount | None] = relationship(lazy="raise", foreign_keys=[closed_by_id])
     transfer: Mapped[LedgerTransfer | None] = relationship(lazy="raise", foreign_keys=[transfer_id])

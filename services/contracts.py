@@ -7,7 +7,6 @@ between merchants and templates (S4-62).
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -16,7 +15,7 @@ from sqlalchemy import func, select, update
 from models.contracts import Contract, ContractStatus, ContractTemplate, ContractTemplateStatus
 from models.merchants import Merchant, MerchantType
 from models.tenancy import Tenant
-from services import validation
+from services import placeholders, validation
 from services.identity import tenant_for
 from services.refusal import Refusal, not_found
 from services.runtime import Work
@@ -30,7 +29,6 @@ TEMPLATE_TRANSITIONS = StateMachine(
 TRANSITIONS = StateMachine("CONTRACT_STATUS", ("SIGN", (ContractStatus.ISSUED,), ContractStatus.SIGNED))
 PLACEHOLDERS = frozenset({"merchant", "merchantType", "wechatAppId", "day"})
 MAX_BODY = 100_000
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 async def save_template(work: Work, *, code: str, name: str, scenario: str, body: str) -> ContractTemplate:
@@ -41,9 +39,7 @@ async def save_template(work: Work, *, code: str, name: str, scenario: str, body
         "scenario": validation.text(scenario, "scenario"),
         "body": validation.text(body, "body", limit=MAX_BODY),
     }
-    for found in _PLACEHOLDER.findall(values["body"]):
-        if found not in PLACEHOLDERS:
-            raise Refusal("UNKNOWN_PLACEHOLDER", "body", value=found[:60], known=", ".join(sorted(PLACEHOLDERS)))
+    placeholders.check(values["body"], PLACEHOLDERS, "body")
     owner, code = await _holding_all(work), validation.key(code, "code")
     versions = (
         await work.session.scalars(
@@ -142,7 +138,7 @@ async def issue(work: Work, merchant: Merchant, template_id: int, *, special: bo
         tenant_path=merchant.path,
         template_id=template.id,
         name=template.name,
-        body=_PLACEHOLDER.sub(lambda found: told[found[1]], template.body),
+        body=placeholders.filled(template.body, told),
         special=special,
         issued_by_id=work.principal.account_id,
     )

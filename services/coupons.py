@@ -126,7 +126,7 @@ async def approve(work: Work, key: int) -> CouponApplication:
     application.status = TRANSITIONS.lead(application.status, "APPROVE")
     if application.valid_until <= datetime.now(UTC):
         raise Refusal("INVALID", "validUntil")
-    _reviewed(work, application)
+    application.review(work.principal.account_id, datetime.now(UTC))
     await work.session.flush()
     owner = {"tenant_id": application.tenant_id, "tenant_path": application.tenant_path}
     codes: set[str] = set()
@@ -142,14 +142,9 @@ async def reject(work: Work, key: int, reason: str) -> CouponApplication:
     """Nothing is issued; the merchant is told why."""
     application = await _held(work, key)
     application.status = TRANSITIONS.lead(application.status, "REJECT")
-    application.reason = validation.text(reason, "reason")
-    _reviewed(work, application)
+    application.review(work.principal.account_id, datetime.now(UTC), validation.text(reason, "reason"))
     await work.session.flush()
     return application
-
-
-def _reviewed(work: Work, application: CouponApplication) -> None:
-    application.reviewed_by_id, application.reviewed_at = work.principal.account_id, datetime.now(UTC)
 
 
 async def taken_off(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import DateTime, cast, func, insert, select
+from sqlalchemy import func, insert, select
 
 from authz.principal import Principal
 from models.base import table_of
@@ -26,7 +26,7 @@ from services import coupons, merchants, orders, pricing, validation
 from services.conflicts import told_apart
 from services.refusal import Refusal, not_found
 from services.runtime import Runtime, Work
-from services.sales import check_days
+from services.sales import between, check_days
 
 ITEM_CONSTRAINT, COUPON_CONSTRAINT = "uq_merchant_item_tenant_id_name", "uq_sales_order_coupon_taken"
 MAX_LINES = 100
@@ -233,7 +233,6 @@ async def sales(
     check_days(first, last)
     async with runtime.database.transaction(principal) as session:
         zone = (await session.scalars(select(Tenant.time_zone).where(Tenant.id == principal.tenant_id))).one()
-        begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
         query = (
             select(
                 Merchant.id,
@@ -244,11 +243,7 @@ async def sales(
                 func.sum(ItemOrder.discount),
             )
             .join(Merchant, Merchant.id == ItemOrder.tenant_id)
-            .where(
-                ItemOrder.status == OrderStatus.PAID,
-                ItemOrder.paid_at >= func.timezone(zone, begins),
-                ItemOrder.paid_at < func.timezone(zone, ends),
-            )
+            .where(ItemOrder.status == OrderStatus.PAID, between(ItemOrder.paid_at, first, last, zone))
             .group_by(Merchant.id, Merchant.name, ItemOrder.currency)
             .order_by(func.sum(ItemOrder.amount).desc(), Merchant.id, ItemOrder.currency)
         )

@@ -246,7 +246,8 @@ async def approve(work: Work, key: int) -> OnboardingApplication:
     status = TRANSITIONS.lead(application.status, "APPROVE")
     kind = await _type(work, application.merchant_type_id, held=True)
     _check_whole(application, kind, await _shown(work, application))
-    _decided(work, application, status)
+    application.status = status
+    application.review(work.principal.account_id, datetime.now(UTC))
     merchant.merchant_type_id, merchant.wechat_app_id = kind.id, application.wechat_app_id
     merchant.onboarded_at = merchant.onboarded_at or application.reviewed_at
     async with told_apart(work.session, {APP_CONSTRAINT: ("wechatAppId", application.wechat_app_id or "")}):
@@ -259,16 +260,11 @@ async def approve(work: Work, key: int) -> OnboardingApplication:
 async def reject(work: Work, key: int, reason: str) -> OnboardingApplication:
     """The merchant is told why not; it may apply again."""
     _, application = await _to_decide(work, key)
-    status = TRANSITIONS.lead(application.status, "REJECT")
-    application.reason = validation.text(reason, "reason", limit=MAX_ANSWER)
-    _decided(work, application, status)
+    application.status = TRANSITIONS.lead(application.status, "REJECT")
+    told = validation.text(reason, "reason", limit=MAX_ANSWER)
+    application.review(work.principal.account_id, datetime.now(UTC), told)
     await work.session.flush()
     return application
-
-
-def _decided(work: Work, application: OnboardingApplication, status: OnboardingStatus) -> None:
-    application.status = status
-    application.reviewed_by_id, application.reviewed_at = work.principal.account_id, datetime.now(UTC)
 
 
 async def set_status(work: Work, merchant_id: int, status: TenantStatus) -> Merchant:

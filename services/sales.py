@@ -48,6 +48,12 @@ def check_days(first: date, last: date) -> None:
         raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
 
 
+def between(moment: SQLColumnExpression[Any], first: date, last: date, zone: str) -> ColumnElement[bool]:
+    """Whether a moment lies in a span of days, both included, by the days of a time zone."""
+    begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
+    return and_(moment >= func.timezone(zone, begins), moment < func.timezone(zone, ends))
+
+
 async def of_agent(
     runtime: Runtime, principal: Principal, *, agent_id: int | None, first: date, last: date
 ) -> AgentSales:
@@ -66,12 +72,11 @@ async def of_agent(
             agent = await session.scalar(select(Agent).where(Agent.id == agent_id))
         if agent is None:
             raise not_found("agent")
-        begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
 
         def within(
             moment: SQLColumnExpression[Any], path: SQLColumnExpression[str] | None = None
         ) -> ColumnElement[bool]:
-            span = and_(moment >= func.timezone(agent.time_zone, begins), moment < func.timezone(agent.time_zone, ends))
+            span = between(moment, first, last, agent.time_zone)
             end = agent.path.rstrip(".") + "/"
             return span if path is None else and_(span, path >= agent.path, path < end)
 

@@ -82,7 +82,7 @@ async def approve(work: Work, key: int) -> Withdrawal:
     """The platform's finance agrees; the money is still to be paid."""
     asked = await _held(work, key)
     asked.status = TRANSITIONS.lead(asked.status, "APPROVE")
-    asked.reviewed_by_id, asked.reviewed_at = work.principal.account_id, datetime.now(UTC)
+    asked.review(work.principal.account_id, datetime.now(UTC))
     await work.session.flush()
     return asked
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,13 +13,12 @@ from authz.principal import ROOT_PATH, system
 from models.base import table_of
 from models.notifications import Notification, NotificationChannel, NotificationTemplate
 from models.tenancy import Language
-from services import validation
+from services import placeholders, validation
 from services.identity import tenant_for
 from services.notifications.kinds import KINDS, Kind
 from services.refusal import Refusal, not_found
 from services.runtime import Work
 
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 REGISTERED = frozenset({NotificationChannel.SMS, NotificationChannel.WECHAT_TEMPLATE})
 """Channels whose provider keeps the text itself, and is told the number of the template."""
 FALLBACK = {
@@ -39,11 +37,8 @@ class Wording:
     provider_template: str | None = None
 
     def filled(self, parameters: Mapping[str, str]) -> Wording:
-        return Wording(_filled(self.subject, parameters), _filled(self.body, parameters), self.provider_template)
-
-
-def _filled(text: str, parameters: Mapping[str, str]) -> str:
-    return PLACEHOLDER.sub(lambda found: parameters[found[1]], text)
+        subject, body = (placeholders.filled(text, parameters) for text in (self.subject, self.body))
+        return Wording(subject, body, self.provider_template)
 
 
 def kind_of(key: str) -> Kind:
@@ -80,7 +75,7 @@ async def save(
         or None,
     }
     for field in ("subject", "body"):
-        _check_placeholders(declared, values[field] or "", field)
+        placeholders.check(values[field] or "", declared.placeholders, field)
     for name in sorted(declared.secrets):
         if f"{{{name}}}" not in (values["body"] or ""):
             raise Refusal("MISSING_PLACEHOLDER", "body", value=name)
@@ -95,12 +90,6 @@ async def save(
         .returning(table.c.id)
     )
     return int(saved.scalar_one())
-
-
-def _check_placeholders(kind: Kind, text: str, field: str) -> None:
-    for name in PLACEHOLDER.findall(text):
-        if name not in kind.placeholders:
-            raise Refusal("UNKNOWN_PLACEHOLDER", field, value=name[:60], known=", ".join(sorted(kind.placeholders)))
 
 
 async def remove(work: Work, template_id: int) -> None:
