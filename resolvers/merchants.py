@@ -32,6 +32,7 @@ from schema.merchants import (
     RejectOnboardingInput,
     SaveOnboardingInput,
     SetMerchantStatusInput,
+    UpdateMerchantInput,
     UpdateMerchantTypeInput,
 )
 from services import merchants as service
@@ -98,6 +99,13 @@ async def create_merchant_operator(ctx: Context, input: CreateMerchantOperatorIn
     """Enters a company that operates merchants, with its first account where one is given (S4-75)."""
     made = await tenancy.create_merchant_operator(ctx.now, input.profile, input.account)
     return MerchantOperatorPayload(merchant_operator=refer(made.id), errors=[])
+
+
+@mutation
+async def update_merchant(ctx: Context, input: UpdateMerchantInput) -> MerchantPayload:
+    """Changes what is known of a merchant within reach (S4-57)."""
+    changed = await service.update(ctx.now, key_of(input.id, "ten", "id"), given(input))
+    return MerchantPayload(merchant=refer(changed.id), errors=[])
 
 
 @mutation

@@ -16,7 +16,7 @@ from models.base import MONEY
 from models.catalog import CatalogStatus
 from models.ledger import LedgerAccount, LedgerAccountKind
 from models.merchants import OnboardingStatus
-from models.tenancy import TenantStatus
+from models.tenancy import Language, TenantStatus
 from planner.mapping import Connection, Node, column, computed, entity, enum_type, input_type, live, to_many, to_one
 from planner.mapping import value as value_type
 from schema.common import UserError
@@ -38,6 +38,11 @@ class MerchantFormField:
     required: bool
 
 
+def _terms(type: Any) -> ColumnElement[Any]:
+    template = models.contracts.ContractTemplate
+    return select(template.body).where(template.id == type.contract_template_id).scalar_subquery()
+
+
 @entity(stored.MerchantType, prefix="mty", filters=("code", "status", "contract_template"), sorts=("code",))
 class MerchantType(Node):
     """A sort of merchant: what it tells of itself, and which documents it shows (S4-59, S4-60)."""
@@ -48,6 +53,9 @@ class MerchantType(Node):
     required_documents: list[str] = column("Which documents a merchant has to show.")
     page_variant: str | None = column("Which variant of their pages its merchants draw (S4-76).")
     status: CatalogStatus
+    contract_terms: str | None = computed(
+        "The words that its merchants sign, with their placeholders; null where they sign nothing (S4-04).", _terms
+    )
     contract_template: ContractTemplate | None = to_one("What its merchants sign; for those who keep the templates.")
 
 
@@ -168,6 +176,19 @@ class CreateMerchantOperatorInput:
     profile: TenantProfileInput
     account: FirstAccountInput | None = None
     idempotency_key: str | None = None
+
+
+@input_type
+class UpdateMerchantInput:
+    """Changes to a merchant's profile; a field left out stays as it is (S4-57)."""
+
+    id: strawberry.ID
+    name: str | None = None
+    contact_name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    time_zone: str | None = None
+    language: Language | None = None
 
 
 @input_type

@@ -34,6 +34,16 @@ CODE_LENGTH = 12
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Of what codes are made: nothing that is taken for something else when it is read out."""
 FIELDS = {"threshold": "threshold", "amount_off": "amountOff", "percent_off": "percentOff", "category": "category"}
+NEEDS: Mapping[CouponType | CouponScope, frozenset[str]] = {
+    CouponType.THRESHOLD_OFF: frozenset({"threshold", "amount_off"}),
+    CouponType.DEDUCTION: frozenset({"amount_off"}),
+    CouponType.DISCOUNT: frozenset({"percent_off"}),
+    CouponScope.SINGLE_CATEGORY: frozenset({"category"}),
+    CouponScope.ALL_CATEGORY: frozenset(),
+}
+"""What coupons of a type and a scope must have; of the same fields they have no others."""
+MAY_HAVE = {CouponType.DISCOUNT: frozenset({"threshold"})}
+"""What they have besides where it is given."""
 
 
 class Priced(Protocol):
@@ -58,11 +68,8 @@ async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
     scope: CouponScope = values["scope"]
     if kind is CouponType.DISCOUNT and scope is not CouponScope.ALL_CATEGORY:
         raise Refusal("NOT_FOR_THIS_TYPE", "scope", type=kind.name)
-    single, discount = scope is CouponScope.SINGLE_CATEGORY, kind is CouponType.DISCOUNT
-    threshold = _fitting(values, "threshold", kind, kind is CouponType.THRESHOLD_OFF, kind is not CouponType.DEDUCTION)
-    amount_off = _fitting(values, "amount_off", kind, not discount, not discount)
-    percent_off = _fitting(values, "percent_off", kind, discount, discount)
-    category = _fitting(values, "category", kind, single, single)
+    _check_fields(values, kind, scope)
+    threshold, amount_off, percent_off, category = (values[name] for name in FIELDS)
     application = CouponApplication(
         tenant_id=merchant.id,
         tenant_path=merchant.path,
@@ -92,14 +99,14 @@ async def apply(work: Work, values: Mapping[str, Any]) -> CouponApplication:
     return application
 
 
-def _fitting(values: Mapping[str, Any], name: str, kind: CouponType, required: bool, possible: bool) -> Any:
-    """A value that some coupons need and others do not have."""
-    value = values[name]
-    if value is None and required:
-        raise Refusal("REQUIRED", FIELDS[name])
-    if value is not None and not possible:
-        raise Refusal("NOT_FOR_THIS_TYPE", FIELDS[name], type=kind.name)
-    return value
+def _check_fields(values: Mapping[str, Any], kind: CouponType, scope: CouponScope) -> None:
+    needed = NEEDS[kind] | NEEDS[scope]
+    possible = needed | MAY_HAVE.get(kind, frozenset())
+    for name, field in FIELDS.items():
+        if values[name] is None and name in needed:
+            raise Refusal("REQUIRED", field)
+        if values[name] is not None and name not in possible:
+            raise Refusal("NOT_FOR_THIS_TYPE", field, type=kind.name)
 
 
 def _percent(value: Decimal) -> Decimal:

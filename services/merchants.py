@@ -267,12 +267,24 @@ async def reject(work: Work, key: int, reason: str) -> OnboardingApplication:
     return application
 
 
+async def update(work: Work, merchant_id: int, changes: dict[str, Any]) -> Merchant:
+    """Changes what is known of a merchant within reach, as far as it is given (S4-57)."""
+    merchant = await _merchant(work, merchant_id)
+    await tenancy.update_profile(work, merchant_id, changes)
+    return merchant
+
+
 async def set_status(work: Work, merchant_id: int, status: TenantStatus) -> Merchant:
     """Suspends a merchant from its staff's next request on, or lets it do business again (S4-57)."""
-    found = await work.session.scalar(select(Merchant).where(Merchant.id == merchant_id))
+    merchant = await _merchant(work, merchant_id)
+    await tenancy.set_status(work, merchant_id, status)
+    return merchant
+
+
+async def _merchant(work: Work, key: int) -> Merchant:
+    found = await work.session.scalar(select(Merchant).where(Merchant.id == key))
     if found is None:
         raise not_found("id")
-    await tenancy.set_status(work, merchant_id, status)
     return found
 
 

@@ -101,6 +101,11 @@ async def test_the_type_of_a_merchant_decides_what_it_signs(world: World) -> Non
     await changed(world, "publish", draft)
     assert [await linked(world, one, draft) for one in (shop, stall)] == [[], []]
     assert (await changed(world, "withdraw", draft))["errors"] == [("IN_USE", "id")]
+    # whoever chooses a type sees what it is to sign
+    terms = "{ merchantTypes(orderBy: [{field: CODE}]) { nodes { code contractTerms } } }"
+    shown = [{"code": "shop", "contractTerms": BODY}, {"code": "stall", "contractTerms": BODY}]
+    for caller in ("cafe", "mall", "types", "contracts"):
+        assert (await world.data(caller, terms))["merchantTypes"]["nodes"] == shown, caller
     assert await decided(world, await applied(world, "cafe", shop)) == []
     (contract,) = await contracts(world, "cafe")
     assert contract | {"id": ""} == {
@@ -117,6 +122,8 @@ async def test_the_type_of_a_merchant_decides_what_it_signs(world: World) -> Non
     assert [one["body"] for one in await contracts(world, "gym")] == ["Newer."]
     assert (await contracts(world, "cafe"))[0]["body"] == contract["body"]
     assert [await linked(world, one, None) for one in (shop, stall)] == [[], []]
+    nothing = (await world.data("gym", terms))["merchantTypes"]["nodes"]
+    assert [one["contractTerms"] for one in nothing] == [None, None]
     assert (await changed(world, "withdraw", newer))["contractTemplate"]["status"] == "WITHDRAWN"
     assert await linked(world, shop, newer) == [("CONTRACT_TEMPLATE_STATUS", "template")]
     for caller, count in (("cafe", 1), ("gym", 1), ("mall", 2), ("contracts", 2)):

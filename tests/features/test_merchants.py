@@ -72,6 +72,26 @@ async def test_a_merchant_is_suspended_from_its_next_request_on(world: World) ->
         assert await refused(world, caller, text, {"input": {"id": world.id("gym"), "status": "SUSPENDED"}}), caller
 
 
+@pytest.mark.feature("S4-57")
+async def test_what_is_known_of_a_merchant_is_kept_by_who_keeps_it(world: World) -> None:
+    selected = "merchant { name contactName phone email timeZone status }"
+    update = ("updateMerchant", "UpdateMerchantInput", selected)
+    before = (await did(world, "types", *update, id=world.id("cafe")))["merchant"]
+    changed = await did(world, "types", *update, id=world.id("cafe"), contactName="Li", phone="+86 139 0000 0001")
+    assert changed["merchant"] == before | {"contactName": "Li", "phone": "+86 139 0000 0001"}
+    for whose, input, error in (
+        ("cafe", {"email": "nowhere"}, ("INVALID_EMAIL", "email")),
+        ("cafe", {"name": " "}, ("REQUIRED", "name")),
+        ("cafe", {"timeZone": "Asia/Nowhere"}, ("INVALID", "timeZone")),
+        ("north", {"name": "x"}, ("NOT_FOUND", "id")),
+        ("mall", {"name": "x"}, ("NOT_FOUND", "id")),
+    ):
+        assert (await did(world, "types", *update, id=world.id(whose), **input))["errors"] == [error], whose
+    text = "mutation($input: UpdateMerchantInput!) { updateMerchant(input: $input) { errors { code } } }"
+    for caller in ("cafe", "mall", "operations", "contracts", "coupons", "deposits", "north"):
+        assert await refused(world, caller, text, {"input": {"id": world.id("gym"), "name": "x"}}), caller
+
+
 @pytest.mark.feature("S4-59")
 @pytest.mark.feature("S4-60")
 async def test_types_of_merchants_say_what_is_asked(world: World) -> None:

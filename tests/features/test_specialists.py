@@ -13,6 +13,7 @@ OWN = {
     "types": {
         "createMerchant",
         "createMerchantOperator",
+        "updateMerchant",
         "setMerchantStatus",
         "createMerchantType",
         "updateMerchantType",

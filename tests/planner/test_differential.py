@@ -219,6 +219,11 @@ COMPUTED: Mapping[tuple[str, str], Computed] = {
     ("Merchant", "depositMissing"): lambda row, store: str(
         max(Decimal(required(row, store)) - Decimal(held(row, store, "DEPOSIT")), Decimal("0.0000"))
     ),
+    ("MerchantType", "contractTerms"): lambda row, store: (
+        None
+        if row["contract_template_id"] is None
+        else store.by_key["contract_template"][row["contract_template_id"]]["body"]
+    ),
     ("SimAllocation", "activatedAt"): lambda row, store: (
         store.by_key["sim_card"][row["sim_card_id"]]["activated_at"] if row["ended_at"] is None else None
     ),
