@@ -82,7 +82,7 @@ async def test_what_is_known_of_a_merchant_is_kept_by_who_keeps_it(world: World)
     for whose, input, error in (
         ("cafe", {"email": "nowhere"}, ("INVALID_EMAIL", "email")),
         ("cafe", {"name": " "}, ("REQUIRED", "name")),
-        ("cafe", {"timeZone": "Asia/Nowhere"}, ("INVALID", "timeZone")),
+        ("cafe", {"timeZone": "Asia/Nowhere"}, ("INVALID_TIME_ZONE", "timeZone")),
         ("north", {"name": "x"}, ("NOT_FOUND", "id")),
         ("mall", {"name": "x"}, ("NOT_FOUND", "id")),
     ):
