@@ -20,7 +20,8 @@ from server.http import RateLimit
 from server.settings import PROJECT, Settings
 from tests.support import services as run_services
 from tests.support.client import Client
-from tests.support.world import World, furnish, sow
+from tests.support.marks import furnish
+from tests.support.world import World, sow
 
 _numbers = itertools.count(1)
 

@@ -20,6 +20,7 @@ from planner.ids import encode_id
 from planner.mapping import registry
 from services.identity import open_session, tokens_of
 from services.runtime import Origin
+from tests.support.marks import mark_the_rest
 from tests.support.office import (
     CREATE_DEPARTMENT,
     CREATE_ROLE,
@@ -30,7 +31,7 @@ from tests.support.office import (
     assigned,
     office,
 )
-from tests.support.world import PASSWORD, World, mark_the_rest
+from tests.support.world import PASSWORD, World
 
 SET_ROLES = "mutation($input: SetRolesInput!) { setStaffRoles(input: $input) { errors { code } } }"
 ROLE_STATUS = "mutation($id: ID!, $s: AccountStatus!) { setRoleStatus(id: $id, status: $s) { errors { code } } }"

@@ -27,7 +27,8 @@ from models.security import ANCESTORS_SETTING, APPLICATION_ROLE, END_USER_SETTIN
 from models.sim import SimAllocation, SimCard
 from models.tenancy import Tenant
 from tests.conftest import Place
-from tests.support.world import CARDS_PER_TENANT, World, mark_the_rest
+from tests.support.marks import mark_the_rest
+from tests.support.world import CARDS_PER_TENANT, World
 
 NORTH = {"north", "north-east", "coast"}
 OWN_CARDS = CARDS_PER_TENANT * len(NORTH)

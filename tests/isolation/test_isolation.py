@@ -66,7 +66,8 @@ from server.engine import Request, refusals_of
 from server.http import RateLimit
 from services.runtime import Origin
 from tests.conftest import Template, _running, placed
-from tests.support.world import ACTORS, PARTNER_SECRET, World, mark_the_rest, sow
+from tests.support.marks import mark_the_rest
+from tests.support.world import ACTORS, PARTNER_SECRET, World, sow
 
 MARK = re.compile(r"«([a-z-]+)»")
 GLOBAL_ID = re.compile(r"\b[a-z]{3}_[0-9a-f]{16}\b")
