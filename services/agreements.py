@@ -87,11 +87,7 @@ async def sign(session: AsyncSession, person: EndUser, agreements: Sequence[Agre
 
 async def sign_as_caller(work: Work, signatures: Sequence[Signature]) -> None:
     """The calling end user's consent to versions that are in force. NOT_FOUND for any other."""
-    person = await work.session.scalar(
-        select(EndUser).where(EndUser.id == work.principal.end_user_id).with_for_update()
-    )
-    if person is None:
-        raise not_found("agreements")
+    person = await work.held(EndUser, work.principal.end_user_id, field="agreements")
     await sign(work.session, person, chosen(await in_force(work.session, person.tenant_path), signatures))
 
 

@@ -17,7 +17,7 @@ from models.system import OutboxEvent
 from models.tenancy import Tenant
 from services import addresses, validation
 from services.granting import check_grantable, check_takeable
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Runtime, Work
 
 log = structlog.get_logger()
@@ -89,9 +89,7 @@ def _scopes(work: Work, given: Sequence[str], roles: Sequence[str], path: str) -
 async def _key(work: Work, key_id: int) -> ApiKey:
     """A key within reach that may do nothing that the caller may not; a new secret would else make somebody greater of
     who asks for it. ROLE_NOT_GRANTABLE otherwise."""
-    found = await work.session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(ApiKey, key_id)
     tenant = await work.session.get_one(Tenant, found.tenant_id)
     await check_takeable(work, found.roles, tenant)
     return found

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from sqlalchemy import select
-
 from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage, Outlet, PlanKind, Pricing, Supplier
 from services import dictionaries, validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 
 T = TypeVar("T", Supplier, DataPackage, Outlet)
@@ -20,13 +18,6 @@ T = TypeVar("T", Supplier, DataPackage, Outlet)
 SUPPLIER_CONSTRAINTS = "uq_supplier_tenant_id_name"
 PACKAGE_CONSTRAINTS = "uq_data_package_tenant_id_code"
 PROVINCES = "province"
-
-
-async def _found(work: Work, model: type[T], key: int, field: str = "id") -> T:
-    found = await work.session.scalar(select(model).where(model.id == key).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
 
 
 def api_key_binding(supplier_id: int) -> str:
@@ -53,7 +44,7 @@ async def create_supplier(
 
 async def update_supplier(work: Work, key: int, changes: dict[str, Any]) -> Supplier:
     """Changes what is given and leaves the rest; a null API key is left as it is."""
-    supplier = await _found(work, Supplier, key)
+    supplier = await work.held(Supplier, key)
     api_key = changes.pop("api_key", None)
     for name, value in _supplier(changes).items():
         setattr(supplier, name, value)
@@ -102,7 +93,7 @@ def _check_package(values: Mapping[str, Any]) -> None:
 async def create_data_package(work: Work, *, supplier_id: int, **values: Any) -> DataPackage:
     """A data package of a supplier (S0-07). WRONG_CARRIER where the supplier sells another carrier's cards."""
     tenant = await tenant_for(work, None)
-    supplier = await _found(work, Supplier, supplier_id, "supplier")
+    supplier = await work.held(Supplier, supplier_id, field="supplier")
     if supplier.carrier is not None and supplier.carrier is not values["carrier"]:
         raise Refusal("INVALID", "carrier")
     validation.currency(values["currency"], "currency")
@@ -119,7 +110,7 @@ async def create_data_package(work: Work, *, supplier_id: int, **values: Any) ->
 
 async def update_data_package(work: Work, key: int, changes: dict[str, Any]) -> DataPackage:
     """Changes what is given and leaves the rest. COMPOSED_PRICE where the price follows from what it is composed of."""
-    package = await _found(work, DataPackage, key)
+    package = await work.held(DataPackage, key)
     if package.pricing is Pricing.COMPOSED and "sale_price" in changes:
         raise Refusal("COMPOSED_PRICE", "salePrice")
     now = {column.name: getattr(package, column.name) for column in table_of(DataPackage).columns}
@@ -135,7 +126,7 @@ async def update_data_package(work: Work, key: int, changes: dict[str, Any]) -> 
 
 async def set_data_package_status(work: Work, key: int, status: CatalogStatus) -> DataPackage:
     """A disabled package stays with the cards that have it and cannot be bound anew."""
-    package = await _found(work, DataPackage, key)
+    package = await work.held(DataPackage, key)
     package.status = status
     return package
 
@@ -151,7 +142,7 @@ async def create_outlet(work: Work, values: dict[str, Any]) -> Outlet:
 
 
 async def update_outlet(work: Work, key: int, changes: dict[str, Any]) -> Outlet:
-    outlet = await _found(work, Outlet, key)
+    outlet = await work.held(Outlet, key)
     for name, value in (await _outlet(work, changes)).items():
         setattr(outlet, name, value)
     return outlet

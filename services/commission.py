@@ -25,7 +25,7 @@ from models.ledger import LedgerAccount, LedgerAccountKind, TransferKind
 from models.orders import CommissionStatus, Order
 from models.tenancy import Agent, Tenant, TenantKind
 from services import ledger, validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit, Work
 
 ALL = Decimal(100)
@@ -41,14 +41,10 @@ async def set_rate(work: Work, agent_id: int, package_id: int, percent: Decimal)
     NOT_BY_SHARE where agents earn their margin by the package.
     """
     percent = validation.percentage(percent, "percent")
-    agent = await work.session.scalar(select(Agent).where(Agent.id == agent_id).with_for_update(read=True))
-    if agent is None:
-        raise not_found("agent")
+    agent = await work.held(Agent, agent_id, field="agent", read=True)
     if agent.parent_id != work.principal.tenant_id:
         raise Refusal("NOT_OWN_CUSTOMER", "agent", value=agent.name)
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
+    package = await work.found(DataPackage, package_id, field="package")
     if package.commission_basis is not CommissionBasis.SALE_PRICE:
         raise Refusal("NOT_BY_SHARE", "package", value=package.code)
     limit = await _own_rate(work, package.id)

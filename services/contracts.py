@@ -17,7 +17,7 @@ from models.merchants import Merchant, MerchantType
 from models.tenancy import Tenant
 from services import placeholders, validation
 from services.identity import tenant_for
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.transitions import StateMachine
 
@@ -66,7 +66,7 @@ async def save_template(work: Work, *, code: str, name: str, scenario: str, body
 async def publish(work: Work, key: int) -> ContractTemplate:
     """From now on this version is the one that is issued, to the types of merchant that signed an earlier one, too."""
     await _holding_all(work)
-    template = await _template(work, key, "id")
+    template = await work.held(ContractTemplate, key)
     template.status = TEMPLATE_TRANSITIONS.lead(template.status, "PUBLISH")
     template.published_at = datetime.now(UTC)
     earlier = select(ContractTemplate.id).where(
@@ -89,7 +89,7 @@ async def publish(work: Work, key: int) -> ContractTemplate:
 async def withdraw(work: Work, key: int) -> ContractTemplate:
     """A version is not issued any more. IN_USE while a type of merchant signs it."""
     await _holding_all(work)
-    template = await _template(work, key, "id")
+    template = await work.held(ContractTemplate, key)
     template.status = TEMPLATE_TRANSITIONS.lead(template.status, "WITHDRAW")
     signed_by = select(func.count(MerchantType.id)).where(MerchantType.contract_template_id == key)
     if await work.session.scalar(signed_by):
@@ -101,9 +101,7 @@ async def withdraw(work: Work, key: int) -> ContractTemplate:
 async def link(work: Work, type_id: int, template_id: int | None) -> MerchantType:
     """Which contract merchants of a type sign; one template may serve several types (S4-61)."""
     await _holding_all(work)
-    kind = await work.session.scalar(select(MerchantType).where(MerchantType.id == type_id).with_for_update())
-    if kind is None:
-        raise not_found("merchantType")
+    kind = await work.held(MerchantType, type_id, field="merchantType")
     if template_id is not None:
         await _in_use(work, template_id)
     kind.contract_template_id = template_id
@@ -113,9 +111,7 @@ async def link(work: Work, type_id: int, template_id: int | None) -> MerchantTyp
 
 async def issue_special(work: Work, merchant_id: int, template_id: int) -> Contract:
     """Another contract than its type's, for a special merchant (S4-62). NOT_ONBOARDED before it has been taken on."""
-    merchant = await work.session.scalar(select(Merchant).where(Merchant.id == merchant_id).with_for_update())
-    if merchant is None:
-        raise not_found("merchant")
+    merchant = await work.held(Merchant, merchant_id, field="merchant")
     if merchant.onboarded_at is None:
         raise Refusal("NOT_ONBOARDED", "merchant")
     return await issue(work, merchant, template_id, special=True)
@@ -149,11 +145,7 @@ async def issue(work: Work, merchant: Merchant, template_id: int, *, special: bo
 
 async def sign(work: Work, key: int) -> Contract:
     """The calling merchant agrees to its contract; the one before it is over (S4-56)."""
-    contract = await work.session.scalar(
-        select(Contract).where(Contract.id == key, Contract.tenant_id == work.principal.tenant_id).with_for_update()
-    )
-    if contract is None:
-        raise not_found("id")
+    contract = await work.held(Contract, key, Contract.tenant_id == work.principal.tenant_id)
     contract.status = TRANSITIONS.lead(contract.status, "SIGN")
     with work.session.no_autoflush:
         await _supersede(work, contract.tenant_id, ContractStatus.SIGNED)
@@ -179,14 +171,7 @@ async def _holding_all(work: Work) -> Tenant:
 
 
 async def _in_use(work: Work, key: int) -> ContractTemplate:
-    template = await _template(work, key, "template")
+    template = await work.held(ContractTemplate, key, field="template")
     if template.status is not ContractTemplateStatus.PUBLISHED:
         raise Refusal("CONTRACT_TEMPLATE_STATUS", "template", status=template.status.name)
     return template
-
-
-async def _template(work: Work, key: int, field: str) -> ContractTemplate:
-    found = await work.session.scalar(select(ContractTemplate).where(ContractTemplate.id == key).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found

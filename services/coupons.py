@@ -17,9 +17,9 @@ from sqlalchemy import insert, select
 from models.base import table_of
 from models.coupons import Coupon, CouponApplication, CouponApplicationStatus, CouponScope, CouponType
 from models.merchants import Merchant
-from models.tenancy import Tenant, TenantStatus
+from models.tenancy import TenantStatus
 from services import merchants, validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.transitions import StateMachine
 
@@ -117,7 +117,7 @@ def _percent(value: Decimal) -> Decimal:
 
 async def withdraw(work: Work, key: int) -> CouponApplication:
     """The merchant does not want them any more, as long as nobody has decided."""
-    application = await _held(work, key, own=True)
+    application = await work.held(CouponApplication, key, CouponApplication.tenant_id == work.principal.tenant_id)
     application.status = TRANSITIONS.lead(application.status, "WITHDRAW")
     await work.session.flush()
     return application
@@ -126,8 +126,8 @@ async def withdraw(work: Work, key: int) -> CouponApplication:
 async def approve(work: Work, key: int) -> CouponApplication:
     """Issues what was asked for: so many coupons, each with a code of its own (S4-65). INVALID once their time is
     over, NOT_ACTIVE for a merchant that does no business."""
-    application = await _held(work, key)
-    merchant = (await work.session.scalars(select(Tenant).where(Tenant.id == application.tenant_id))).one()
+    application = await work.held(CouponApplication, key)
+    merchant = await work.owner_of(application)
     if merchant.status is not TenantStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "id", value=merchant.name)
     application.status = TRANSITIONS.lead(application.status, "APPROVE")
@@ -147,7 +147,7 @@ async def approve(work: Work, key: int) -> CouponApplication:
 
 async def reject(work: Work, key: int, reason: str) -> CouponApplication:
     """Nothing is issued; the merchant is told why."""
-    application = await _held(work, key)
+    application = await work.held(CouponApplication, key)
     application.status = TRANSITIONS.lead(application.status, "REJECT")
     application.review(work.principal.account_id, datetime.now(UTC), validation.text(reason, "reason"))
     await work.session.flush()
@@ -194,13 +194,3 @@ def amount_off(terms: CouponApplication, lines: Sequence[Priced]) -> Decimal | N
         return (held_for * terms.percent_off / 100).quantize(validation.CENT, ROUND_DOWN) or None
     assert terms.amount_off is not None
     return min(terms.amount_off, held_for)
-
-
-async def _held(work: Work, key: int, *, own: bool = False) -> CouponApplication:
-    query = select(CouponApplication).where(CouponApplication.id == key).with_for_update()
-    if own:
-        query = query.where(CouponApplication.tenant_id == work.principal.tenant_id)
-    found = await work.session.scalar(query)
-    if found is None:
-        raise not_found("id")
-    return found

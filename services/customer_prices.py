@@ -25,7 +25,7 @@ from models.catalog import CommissionBasis, DataPackage
 from models.commission import CustomerPrice
 from models.tenancy import Tenant, TenantKind
 from services import validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit, Work
 
 BUYERS = (TenantKind.AGENT, TenantKind.ENTERPRISE)
@@ -66,15 +66,10 @@ async def set_price(work: Work, customer_id: int, package_id: int, price: Decima
     NOT_OWN_CUSTOMER where the customer stands further below, NOT_BY_MARGIN where agents earn a share of the package's
     sale price, BELOW_OWN_PRICE, ABOVE_SALE_PRICE.
     """
-    wanted = select(Tenant).where(Tenant.id == customer_id, Tenant.kind.in_(BUYERS)).with_for_update(read=True)
-    customer = await work.session.scalar(wanted)
-    if customer is None:
-        raise not_found("customer")
+    customer = await work.held(Tenant, customer_id, Tenant.kind.in_(BUYERS), field="customer", read=True)
     if customer.parent_id != work.principal.tenant_id:
         raise Refusal("NOT_OWN_CUSTOMER", "customer", value=customer.name)
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
+    package = await work.found(DataPackage, package_id, field="package")
     if package.commission_basis is not CommissionBasis.MARGIN:
         raise Refusal("NOT_BY_MARGIN", "package", value=package.code)
     stored = table_of(CustomerPrice)

@@ -12,7 +12,6 @@ from models.deposits import DepositMovement, DepositMovementKind, DepositTerms
 from models.ledger import LedgerAccountKind, TransferKind
 from models.merchants import Merchant
 from services import ledger, merchants, validation
-from services.refusal import not_found
 from services.runtime import Work
 
 PAID_IN, HELD, FREE = LedgerAccountKind.PREPAYMENT, LedgerAccountKind.DEPOSIT, LedgerAccountKind.FUNDS
@@ -21,7 +20,7 @@ PAID_IN, HELD, FREE = LedgerAccountKind.PREPAYMENT, LedgerAccountKind.DEPOSIT, L
 async def set_terms(work: Work, merchant_id: int, required_amount: Decimal, reason: str | None) -> DepositTerms:
     """How much a merchant has to leave, in its own currency; zero for one that trades without a deposit. What it has
     paid already stays until it is released."""
-    merchant = await _merchant(work, merchant_id)
+    merchant = await work.held(Merchant, merchant_id, field="merchant")
     terms = await work.session.scalar(
         select(DepositTerms).where(DepositTerms.tenant_id == merchant.id).with_for_update()
     )
@@ -45,7 +44,7 @@ async def pay(work: Work, amount: Decimal) -> DepositMovement:
 
 async def release(work: Work, merchant_id: int, amount: Decimal, reason: str) -> DepositMovement:
     """Gives a merchant some of its deposit back to withdraw. INSUFFICIENT_FUNDS where it is not as much."""
-    merchant = await _merchant(work, merchant_id)
+    merchant = await work.held(Merchant, merchant_id, field="merchant")
     return await _move(work, merchant, DepositMovementKind.RELEASED, amount, validation.text(reason, "reason"))
 
 
@@ -76,10 +75,3 @@ async def _move(
     work.session.add(movement)
     await work.session.flush()
     return movement
-
-
-async def _merchant(work: Work, merchant_id: int) -> Merchant:
-    found = await work.session.scalar(select(Merchant).where(Merchant.id == merchant_id).with_for_update())
-    if found is None:
-        raise not_found("merchant")
-    return found

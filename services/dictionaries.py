@@ -110,22 +110,12 @@ async def check(work: Work, key: str, value: str, field: str) -> str:
 # -- managing them ------------------------------------------------------------------------------------------------
 
 
-async def _held(work: Work, key: int, field: str = "id") -> DictionaryType:
-    found = await work.session.scalar(select(DictionaryType).where(DictionaryType.id == key).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
-
-
 async def _held_item(work: Work, key: int) -> DictionaryItem:
     type_id = await work.session.scalar(select(DictionaryItem.type_id).where(DictionaryItem.id == key))
     if type_id is None:
         raise not_found("id")
-    await _held(work, type_id)
-    found = await work.session.scalar(select(DictionaryItem).where(DictionaryItem.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
+    await work.held(DictionaryType, type_id)
+    return await work.held(DictionaryItem, key)
 
 
 async def create_type(work: Work, *, key: str, name: str) -> DictionaryType:
@@ -146,7 +136,7 @@ async def create_type(work: Work, *, key: str, name: str) -> DictionaryType:
 
 async def update_type(work: Work, key: int, changes: dict[str, Any]) -> DictionaryType:
     """Changes the name or the status; the key stays, since programs name it (S1-24)."""
-    found = await _held(work, key)
+    found = await work.held(DictionaryType, key)
     if "name" in changes:
         changes["name"] = validation.text(changes["name"], "name")
     for name, value in changes.items():
@@ -157,7 +147,7 @@ async def update_type(work: Work, key: int, changes: dict[str, Any]) -> Dictiona
 
 async def delete_type(work: Work, key: int) -> None:
     """Removes a dictionary; NOT_EMPTY while it has items (S1-24)."""
-    found = await _held(work, key)
+    found = await work.held(DictionaryType, key)
     if await work.session.scalar(select(DictionaryItem.id).where(DictionaryItem.type_id == found.id).limit(1)):
         raise Refusal("NOT_EMPTY", "id")
     await work.session.delete(found)
@@ -166,7 +156,7 @@ async def delete_type(work: Work, key: int) -> None:
 
 async def create_item(work: Work, *, type_id: int, **values: Any) -> DictionaryItem:
     """A value of a dictionary; as its default it takes the place of the one before. TAKEN where it has it (S1-25)."""
-    type = await _held(work, type_id, "type")
+    type = await work.held(DictionaryType, type_id, field="type")
     made = DictionaryItem(tenant_id=type.tenant_id, tenant_path=type.tenant_path, type_id=type.id, **_item(values))
     if made.is_default:
         await _no_default(work, type.id)

@@ -25,7 +25,7 @@ from models.telling import OPEN, RequestStatus
 from services import validation
 from services.catalog import api_key_binding
 from services.keys import Keys
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit
 from services.transitions import StateMachine
 
@@ -110,10 +110,8 @@ async def retry(work: Unit, key: int) -> DirectOrder:
     """
     order_id = await work.session.scalar(select(DirectOrder.order_id).where(DirectOrder.id == key))
     # the order first, as whoever gives it back does
-    order = await work.session.scalar(select(Order).where(Order.id == order_id).with_for_update())
-    found = await work.session.scalar(select(DirectOrder).where(DirectOrder.id == key).with_for_update())
-    if order is None or found is None:
-        raise not_found("id")
+    order = await work.held(Order, order_id)
+    found = await work.held(DirectOrder, key)
     if order.status is not OrderStatus.PAID:
         raise Refusal("ORDER_STATUS", "id", status=order.status.name, action="RETRY")
     found.status = TRANSITIONS.lead(found.status, "RETRY")
@@ -130,9 +128,7 @@ async def resolve(work: Unit, key: int, *, delivered: bool, reason: str) -> Dire
 
     DIRECT_ORDER_STATUS for what is decided or was not told yet, UNDER_WAY for what was told only just now.
     """
-    found = await work.session.scalar(select(DirectOrder).where(DirectOrder.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(DirectOrder, key)
     why = validation.text(reason, "reason", limit=500)
     now = datetime.now(UTC)
     status = TRANSITIONS.lead(found.status, "DELIVERED" if delivered else "NOT_DELIVERED")

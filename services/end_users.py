@@ -32,7 +32,7 @@ from services import agreements, identity, login_apps, logins, validation, verif
 from services.agreements import Signature
 from services.conflicts import told_apart
 from services.identity import Tokens
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import DoorRules, Origin, Runtime, Work
 
 log = structlog.get_logger()
@@ -292,10 +292,7 @@ async def change_password(work: Work, current: str, new: str) -> EndUser:
 
 async def within_reach(work: Work, end_user_id: int | None) -> EndUser:
     """A person on whom the caller may act, locked. NOT_FOUND otherwise."""
-    found = await work.session.scalar(select(EndUser).where(EndUser.id == end_user_id).with_for_update())
-    if found is None:
-        raise not_found("endUser")
-    return found
+    return await work.held(EndUser, end_user_id, field="endUser")
 
 
 async def end_sessions(session: AsyncSession, person: EndUser, *, but: str | None = None) -> None:

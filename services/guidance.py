@@ -16,7 +16,7 @@ from models.guidance import HelpKind, HelpStatus, HelpTopic, MembershipGrant, Me
 from models.identity import EndUser
 from models.tenancy import Language, Tenant
 from services import validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Runtime, Work
 
 MAX_BODY = 50_000
@@ -169,9 +169,7 @@ async def _hold(work: Work, *identity: object) -> None:
 
 async def withdraw(work: Work, key: int) -> HelpTopic:
     """Takes a version out of sight: the one before answers again (S2-25)."""
-    found = await work.session.scalar(select(HelpTopic).where(HelpTopic.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(HelpTopic, key)
     found.status = HelpStatus.WITHDRAWN
     return found
 
@@ -198,9 +196,7 @@ async def grant_membership(
     PAST for a day that is over in the tenant's time zone, NOT_LATER where the membership already lasts as long. Two
     grants at once come one after the other: the tenant's row is held.
     """
-    tenant = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update(key_share=True))
-    if tenant is None:
-        raise not_found("tenant")
+    tenant = await work.held(Tenant, tenant_id, field="tenant", key_share=True)
     today = await work.session.scalar(select(cast(func.timezone(tenant.time_zone, func.now()), Date)))
     assert today is not None
     if until < today:

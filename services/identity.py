@@ -272,20 +272,12 @@ async def end_sessions(work: Work, account: StaffAccount) -> None:
 
 async def tenant_for(work: Work, tenant_id: int | None) -> Tenant:
     """A tenant within reach; the caller's own where none is named."""
-    found = await work.session.scalar(
-        select(Tenant).where(Tenant.id == (work.principal.tenant_id if tenant_id is None else tenant_id))
-    )
-    if found is None:
-        raise not_found("tenant")
-    return found
+    return await work.found(Tenant, work.principal.tenant_id if tenant_id is None else tenant_id, field="tenant")
 
 
 async def account_within_reach(work: Work, account_id: int, field: str = "account") -> StaffAccount:
     """An account that the caller may act on, locked. NOT_FOUND otherwise."""
-    found = await work.session.scalar(select(StaffAccount).where(StaffAccount.id == account_id).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
+    return await work.held(StaffAccount, account_id, field=field)
 
 
 async def within_reach(work: Work, account: StaffAccount) -> bool:

@@ -32,7 +32,7 @@ from models.ledger import (
 )
 from models.tenancy import Enterprise, Platform, Tenant, TenantKind
 from services import validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit
 
 NOT_BELOW_FLOOR = "ck_ledger_account_not_below_floor"
@@ -162,16 +162,9 @@ async def transfer(
     return moved
 
 
-async def _enterprise(work: Unit, tenant_id: int) -> Enterprise:
-    found = await work.session.scalar(select(Enterprise).where(Enterprise.id == tenant_id))
-    if found is None:
-        raise not_found("enterprise")
-    return found
-
-
 async def set_credit_limit(work: Unit, tenant_id: int, limit: Decimal) -> Enterprise:
     """How much an enterprise may owe (S0-37). OWES_MORE where it owes more than that already."""
-    enterprise = await _enterprise(work, tenant_id)
+    enterprise = await work.found(Enterprise, tenant_id, field="enterprise")
     limit = validation.money(limit, "creditLimit")
     account = await account_of(work, enterprise, LedgerAccountKind.PREPAYMENT, enterprise.currency)
     account.floor = -limit
@@ -185,10 +178,7 @@ async def set_credit_limit(work: Unit, tenant_id: int, limit: Decimal) -> Enterp
 
 
 async def _customer(work: Unit, tenant_id: int) -> Tenant:
-    found = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id))
-    if found is None or found.kind is TenantKind.PLATFORM:
-        raise not_found("customer")
-    return found
+    return await work.found(Tenant, tenant_id, Tenant.kind != TenantKind.PLATFORM, field="customer")
 
 
 async def record_top_up(
@@ -240,9 +230,7 @@ async def cancel_top_up(work: Unit, key: int) -> TopUp:
 
 
 async def _recorded(work: Unit, key: int) -> TopUp:
-    found = await work.session.scalar(select(TopUp).where(TopUp.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(TopUp, key)
     if found.status is not TopUpStatus.RECORDED:
         raise Refusal("TOP_UP_SETTLED", "id", status=found.status.name)
     return found

@@ -73,13 +73,7 @@ async def create_item(work: Work, *, name: str, category: str, price: Decimal) -
 
 async def update_item(work: Work, key: int, changes: Mapping[str, Any]) -> MerchantItem:
     """Changes what is given; orders keep what they were made with."""
-    item = await work.session.scalar(
-        select(MerchantItem)
-        .where(MerchantItem.id == key, MerchantItem.tenant_id == work.principal.tenant_id)
-        .with_for_update()
-    )
-    if item is None:
-        raise not_found("id")
+    item = await work.held(MerchantItem, key, MerchantItem.tenant_id == work.principal.tenant_id)
     for field, value in _checked(changes).items():
         setattr(item, field, value)
     async with told_apart(work.session, {ITEM_CONSTRAINT: ("name", item.name)}):

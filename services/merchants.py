@@ -78,9 +78,7 @@ async def create_type(
 
 async def update_type(work: Work, key: int, changes: Mapping[str, Any]) -> MerchantType:
     """Changes what is given; what has been submitted already is judged by what is asked when it is decided on."""
-    kind = await work.session.scalar(select(MerchantType).where(MerchantType.id == key).with_for_update())
-    if kind is None:
-        raise not_found("id")
+    kind = await work.held(MerchantType, key)
     checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "form_fields": _form,
@@ -244,7 +242,7 @@ async def approve(work: Work, key: int) -> OnboardingApplication:
     the mini-program (S4-03)."""
     merchant, application = await _to_decide(work, key)
     status = TRANSITIONS.lead(application.status, "APPROVE")
-    kind = await _type(work, application.merchant_type_id, held=True)
+    kind = await work.held(MerchantType, application.merchant_type_id, field="merchantType", read=True)
     _check_whole(application, kind, await _shown(work, application))
     application.status = status
     application.review(work.principal.account_id, datetime.now(UTC))
@@ -269,23 +267,16 @@ async def reject(work: Work, key: int, reason: str) -> OnboardingApplication:
 
 async def update(work: Work, merchant_id: int, changes: dict[str, Any]) -> Merchant:
     """Changes what is known of a merchant within reach, as far as it is given (S4-57)."""
-    merchant = await _merchant(work, merchant_id)
+    merchant = await work.found(Merchant, merchant_id)
     await tenancy.update_profile(work, merchant_id, changes)
     return merchant
 
 
 async def set_status(work: Work, merchant_id: int, status: TenantStatus) -> Merchant:
     """Suspends a merchant from its staff's next request on, or lets it do business again (S4-57)."""
-    merchant = await _merchant(work, merchant_id)
+    merchant = await work.found(Merchant, merchant_id)
     await tenancy.set_status(work, merchant_id, status)
     return merchant
-
-
-async def _merchant(work: Work, key: int) -> Merchant:
-    found = await work.session.scalar(select(Merchant).where(Merchant.id == key))
-    if found is None:
-        raise not_found("id")
-    return found
 
 
 async def calling(work: Work, *, onboarded: bool = False, held: bool = False) -> Merchant:
@@ -302,39 +293,17 @@ async def calling(work: Work, *, onboarded: bool = False, held: bool = False) ->
 
 async def _own(work: Work, key: int) -> OnboardingApplication:
     merchant = await calling(work, held=True)
-    found = await work.session.scalar(
-        select(OnboardingApplication)
-        .where(OnboardingApplication.id == key, OnboardingApplication.tenant_id == merchant.id)
-        .with_for_update()
-    )
-    if found is None:
-        raise not_found("id")
-    return found
+    return await work.held(OnboardingApplication, key, OnboardingApplication.tenant_id == merchant.id)
 
 
 async def _to_decide(work: Work, key: int) -> tuple[Merchant, OnboardingApplication]:
-    query = select(OnboardingApplication).where(OnboardingApplication.id == key)
-    found = await work.session.scalar(query)
-    if found is None:
-        raise not_found("id")
-    merchant = (
-        await work.session.scalars(select(Merchant).where(Merchant.id == found.tenant_id).with_for_update())
-    ).one()
-    held = query.with_for_update().execution_options(populate_existing=True)
-    return merchant, (await work.session.scalars(held)).one()
-
-
-async def _type(work: Work, key: int, *, held: bool = False) -> MerchantType:
-    """A type; where it is held, what it asks and which contract it signs stay until the transaction is over."""
-    query = select(MerchantType).where(MerchantType.id == key)
-    found = await work.session.scalar(query.with_for_update(read=True) if held else query)
-    if found is None:
-        raise not_found("merchantType")
-    return found
+    found = await work.found(OnboardingApplication, key)
+    merchant = await work.held(Merchant, found.tenant_id)
+    return merchant, await work.held(OnboardingApplication, key)
 
 
 async def _offered(work: Work, key: int) -> MerchantType:
-    kind = await _type(work, key)
+    kind = await work.found(MerchantType, key, field="merchantType")
     if kind.status is not CatalogStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "merchantType", value=kind.code)
     return kind

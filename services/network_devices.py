@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
-
 from models.network_devices import NetworkDevice
 from services import validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 
 MAC_CONSTRAINT = "uq_network_device_tenant_id_mac_address"
@@ -36,7 +34,7 @@ async def create(work: Work, values: dict[str, Any]) -> NetworkDevice:
 
 async def update(work: Work, key: int, changes: dict[str, Any]) -> NetworkDevice:
     """Changes what is given and leaves the rest."""
-    return await _changed(work, await _found(work, key), changes)
+    return await _changed(work, await work.held(NetworkDevice, key), changes)
 
 
 async def report(work: Work, key: int, seen: dict[str, Any]) -> NetworkDevice:
@@ -44,7 +42,7 @@ async def report(work: Work, key: int, seen: dict[str, Any]) -> NetworkDevice:
 
     Reports wait for each other, so that the latest stays whichever comes last.
     """
-    device = await _found(work, key)
+    device = await work.held(NetworkDevice, key)
     seen_at = validation.moment(seen.pop("seen_at"), "seenAt")
     if seen_at > datetime.now(UTC) + CLOCKS_DIFFER:
         raise Refusal("INVALID", "seenAt")
@@ -55,14 +53,7 @@ async def report(work: Work, key: int, seen: dict[str, Any]) -> NetworkDevice:
 
 
 async def delete(work: Work, key: int) -> None:
-    await work.session.delete(await _found(work, key))
-
-
-async def _found(work: Work, key: int) -> NetworkDevice:
-    found = await work.session.scalar(select(NetworkDevice).where(NetworkDevice.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
+    await work.session.delete(await work.held(NetworkDevice, key))
 
 
 async def _changed(work: Work, device: NetworkDevice, changes: dict[str, Any]) -> NetworkDevice:

@@ -24,7 +24,7 @@ from models.system import OutboxEvent
 from models.tenancy import Tenant, TenantKind
 from services import commission, direct_orders, ledger, parameters, pricing, subscriptions, validation
 from services.payments import refunding
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit
 from services.sim.selection import Selection, locked_cards
 from services.transitions import StateMachine
@@ -83,9 +83,7 @@ async def order_packages(
 
 async def on_offer(work: Unit, package_id: int) -> DataPackage:
     """A package that can be ordered now. NOT_FOUND, NOT_ACTIVE."""
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
+    package = await work.found(DataPackage, package_id, field="package")
     if not on_sale(package):
         raise Refusal("NOT_ACTIVE", "package", value=package.code)
     return package
@@ -157,7 +155,7 @@ async def pay_from_balance(work: Unit, key: int) -> Order:
     order = await held_to_pay(work, key)
     if order.kind is OrderKind.SINGLE_ITEM:
         raise Refusal("NOT_POSSIBLE_HERE", "id")
-    buyer = await _tenant(work, order)
+    buyer = await work.owner_of(order)
     lines, cards = await content(work, order)
     elsewhere = len(lines) - len(cards)
     if elsewhere:
@@ -248,7 +246,7 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
     order = await held(work, key, own=False)
     order.status = TRANSITIONS.lead(order.status, "REFUND")
     order.closed_at, order.close_reason = datetime.now(UTC), validation.text(reason, "reason")
-    owner = await _tenant(work, order)
+    owner = await work.owner_of(order)
     lines, cards = await content(work, order)
     if lines:
         await direct_orders.check_untouched(work, order)
@@ -339,21 +337,13 @@ async def held_to_pay(work: Unit, key: int, field: str = "id") -> Order:
 
 async def held(work: Unit, key: int, *, own: bool, field: str = "id") -> Order:
     """An order within reach, of the caller's own company where it has to be, held until the end of the transaction."""
-    query = select(Order).where(Order.id == key).with_for_update()
-    if own and work.principal.end_user_id is not None:
-        query = query.where(Order.end_user_id == work.principal.end_user_id)
-    elif own:
-        query = query.where(Order.tenant_id == work.principal.tenant_id, Order.end_user_id.is_(None))
-    found = await work.session.scalar(query)
-    if found is None:
-        raise not_found(field)
-    return found
-
-
-async def _tenant(work: Unit, order: Order) -> Tenant:
-    found = await work.session.scalar(select(Tenant).where(Tenant.id == order.tenant_id))
-    assert found is not None
-    return found
+    if not own:
+        return await work.held(Order, key, field=field)
+    person = work.principal.end_user_id
+    if person is not None:
+        return await work.held(Order, key, Order.end_user_id == person, field=field)
+    company = work.principal.tenant_id
+    return await work.held(Order, key, Order.tenant_id == company, Order.end_user_id.is_(None), field=field)
 
 
 async def content(work: Unit, order: Order) -> Content:

@@ -89,10 +89,7 @@ async def delete_department(work: Work, department_id: int) -> None:
 
 
 async def _department(work: Work, department_id: int, field: str = "id") -> Department:
-    found = await work.session.scalar(select(Department).where(Department.id == department_id).with_for_update())
-    if found is None or found.tenant_id != work.principal.tenant_id:
-        raise not_found(field)
-    return found
+    return await work.held(Department, department_id, Department.tenant_id == work.principal.tenant_id, field=field)
 
 
 async def _write(work: Work, department: Department, content: DepartmentContent) -> None:
@@ -217,10 +214,7 @@ async def delete_position(work: Work, position_id: int) -> None:
 
 
 async def _position(work: Work, position_id: int) -> Position:
-    found = await work.session.scalar(select(Position).where(Position.id == position_id).with_for_update())
-    if found is None or found.tenant_id != work.principal.tenant_id:
-        raise not_found("id")
-    return found
+    return await work.held(Position, position_id, Position.tenant_id == work.principal.tenant_id)
 
 
 async def set_positions(work: Work, account_id: int, position_ids: Sequence[int]) -> StaffAccount:

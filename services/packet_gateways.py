@@ -30,7 +30,7 @@ async def create(work: Work, values: dict[str, Any]) -> PacketGateway:
 
 async def update(work: Work, key: int, changes: dict[str, Any]) -> PacketGateway:
     """Changes what is given and leaves the rest."""
-    gateway = await _found(work, key)
+    gateway = await work.held(PacketGateway, key)
     for name, value in (await _checked(work, changes)).items():
         setattr(gateway, name, value)
     async with told_apart(work.session, {CODE_CONSTRAINT: ("code", gateway.code)}):
@@ -39,14 +39,7 @@ async def update(work: Work, key: int, changes: dict[str, Any]) -> PacketGateway
 
 
 async def delete(work: Work, key: int) -> None:
-    await work.session.delete(await _found(work, key))
-
-
-async def _found(work: Work, key: int) -> PacketGateway:
-    found = await work.session.scalar(select(PacketGateway).where(PacketGateway.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
+    await work.session.delete(await work.held(PacketGateway, key))
 
 
 async def _checked(work: Work, values: dict[str, Any]) -> dict[str, Any]:

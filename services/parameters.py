@@ -262,7 +262,7 @@ async def update(work: Work, key: int, version: int, changes: dict[str, Any]) ->
 
     STALE where it has been changed since; BUILT_IN for anything but the value of a built-in parameter.
     """
-    found = await _held(work, key)
+    found = await work.held(SystemParameter, key)
     if found.version != version:
         raise Refusal("STALE", "version")
     if found.built_in:
@@ -288,18 +288,11 @@ async def update(work: Work, key: int, version: int, changes: dict[str, Any]) ->
 
 async def remove(work: Work, key: int) -> None:
     """Removes a parameter with all tenants' own values of it; BUILT_IN where programs rest on it."""
-    found = await _held(work, key)
+    found = await work.held(SystemParameter, key)
     if found.built_in:
         raise Refusal("BUILT_IN", "id")
     await work.session.delete(found)
     work.published_changed = True
-
-
-async def _held(work: Work, key: int) -> SystemParameter:
-    found = await work.session.scalar(select(SystemParameter).where(SystemParameter.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
 
 
 def checked(value: str, kind: ParameterType) -> str:

@@ -57,9 +57,7 @@ async def close_own(work: Work, *, password: str | None, verification_code: str 
     if len(given) != 1:
         raise Refusal("REQUIRED", "password")
     await logins.limit_attempts(work.runtime, work.origin)
-    person = await work.session.scalar(select(EndUser).where(EndUser.id == work.principal.end_user_id))
-    if person is None:
-        raise not_found("endUser")
+    person = await work.found(EndUser, work.principal.end_user_id, field="endUser")
     if password is not None:
         if not await identity.matches(person.password_hash, password):
             raise Refusal("WRONG_CREDENTIALS", "password")
@@ -101,9 +99,7 @@ async def erase(work: Work, end_user_id: int, reason: str) -> int:
     REQUIRED (reason), NOT_FOUND; ERASED where it was done before.
     """
     validation.text(reason, "reason")
-    person = await work.session.scalar(select(EndUser).where(EndUser.id == end_user_id))
-    if person is None:
-        raise not_found("endUser")
+    person = await work.found(EndUser, end_user_id, field="endUser")
     await _erase(work.runtime, person.id)
     return person.id
 

@@ -70,9 +70,7 @@ async def request(work: Work, selection: Selection, package_id: int) -> list[int
     PREPAID_PACKAGE where it lives on packages that were bought, PLAN_CHANGE_PENDING where one is pending.
     """
     cards = await locked_cards(work, selection)
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
+    package = await work.found(DataPackage, package_id, field="package")
     if package.status is not CatalogStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "package", value=package.code)
     keys = [card.id for card in cards]

@@ -205,9 +205,7 @@ async def compose(
 
     NOT_FOUND and NOT_ACTIVE name the component; NO_EXCHANGE_RATE where its currency cannot be converted.
     """
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id).with_for_update())
-    if package is None:
-        raise not_found("package")
+    package = await work.held(DataPackage, package_id, field="package")
     if len(components) > MAX_COMPONENTS:
         raise Refusal("TOO_MANY", "components", limit=MAX_COMPONENTS)
     products = {
@@ -260,9 +258,7 @@ async def create_product(work: Work, *, supplier_id: int | None, **values: Any) 
     tenant = await tenant_for(work, None)
     supplier = None
     if supplier_id is not None:
-        supplier = await work.session.scalar(select(Supplier).where(Supplier.id == supplier_id))
-        if supplier is None:
-            raise not_found("supplier")
+        supplier = await work.found(Supplier, supplier_id, field="supplier")
     article = validation.optional(values.pop("upstream_article"), "upstreamArticle", limit=100)
     if values["kind"] is BillingProductKind.DIRECT_CHANNEL:
         if supplier is None:
@@ -289,9 +285,7 @@ async def create_product(work: Work, *, supplier_id: int | None, **values: Any) 
 
 async def update_product(work: Work, key: int, changes: dict[str, Any]) -> BillingProduct:
     """Changes what is given and leaves the rest; packages composed of it are priced anew (S2-06)."""
-    product = await work.session.scalar(select(BillingProduct).where(BillingProduct.id == key).with_for_update())
-    if product is None:
-        raise not_found("id")
+    product = await work.held(BillingProduct, key)
     if "name" in changes:
         product.name = validation.text(changes["name"], "name")
     if "cost" in changes:

@@ -28,7 +28,7 @@ from models.sim import SimCard, SimStatus
 from services import validation
 from services.catalog import api_key_binding
 from services.keys import Keys
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit, Work
 from services.sim import lifecycle
 
@@ -79,11 +79,7 @@ async def submit(work: Work, card_id: int, *, name: str, id_number: str, front: 
         if kind is None or kind.mime not in PICTURES:
             raise Refusal("NOT_A_PICTURE", field)
     async with work.as_the_system("real-name activation"):
-        card = await work.session.scalar(
-            select(SimCard).where(SimCard.id == card_id, SimCard.end_user_id == person.id).with_for_update()
-        )
-        if card is None:
-            raise not_found("card")
+        card = await work.held(SimCard, card_id, SimCard.end_user_id == person.id, field="card")
         if card.status not in WAITING:
             raise Refusal("WRONG_STATUS", "card", count=1, status=card.status.name, action="ACTIVATE")
         interface = await work.session.scalar(select(Supplier.interface_name).where(Supplier.id == card.supplier_id))

@@ -27,7 +27,7 @@ from models.system import Task, TaskKind, TaskRefusal
 from models.tenancy import Tenant, TenantKind
 from services import ledger, orders, pricing, validation
 from services.conflicts import given_up
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit, Work
 from services.sim.selection import Selection, locked_cards
 from services.tasks.opening import open_task
@@ -56,9 +56,7 @@ async def start(work: Work, package_id: int, selection: Selection, *, source: st
     buyer = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
     if buyer is None or buyer.kind is TenantKind.PLATFORM:
         raise Refusal("NOT_POSSIBLE_HERE")
-    package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-    if package is None:
-        raise not_found("package")
+    package = await work.found(DataPackage, package_id, field="package")
     if not orders.on_sale(package):
         raise Refusal("NOT_ACTIVE", "package", value=package.code)
     cards = await locked_cards(work, selection)
@@ -156,7 +154,7 @@ async def _part(work: Unit, task: Task, part: int, first: int, cards: Sequence[t
     if right and not orders.on_sale(package):
         wrong |= dict.fromkeys(right, "PACKAGE_NOT_ON_SALE")
     elif right:
-        buyer = (await work.session.scalars(select(Tenant).where(Tenant.id == task.tenant_id))).one()
+        buyer = await work.owner_of(task)
         quoted = await pricing.quote(work, package, buyer)
         if quoted.price != Decimal(given["price"]):
             wrong |= dict.fromkeys(right, "PRICE_CHANGED")

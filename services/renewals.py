@@ -15,7 +15,7 @@ from models.sim import SimCard, SimEndUserBinding
 from models.tenancy import Tenant, TenantKind
 from services import orders
 from services.payments import asking
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit
 
 
@@ -31,14 +31,10 @@ async def renew(
         raise Refusal("NOT_POSSIBLE_HERE")
     package = await orders.on_offer(work, package_id)
     async with work.as_the_system("renewal of a card"):
-        card = await work.session.scalar(
-            select(SimCard).where(SimCard.id == card_id, SimCard.end_user_id == person.id).with_for_update()
-        )
-        if card is None:
-            raise not_found("card")
+        card = await work.held(SimCard, card_id, SimCard.end_user_id == person.id, field="card")
         if await bound_to_enterprise(work, card):
             raise Refusal("ENTERPRISE_CARD", "card")
-        holder = (await work.session.scalars(select(Tenant).where(Tenant.id == card.tenant_id))).one()
+        holder = await work.owner_of(card)
         order = RenewalOrder(
             tenant_id=holder.id,
             tenant_path=holder.path,

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis.asyncio as redis
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.access import Access
 from authz.principal import Principal, system
 from authz.session import Database, acting_as
 from authz.standing import Admission
-from models.base import TenantOwned
+from models.base import Base, TenantOwned
 from models.system import OutboxEvent
+from models.tenancy import Tenant
 from services.files import FileStore
 from services.kept import Kept
 from services.keys import Keys
+from services.refusal import not_found
 
 if TYPE_CHECKING:
     from planner.tables import Tables
+
+Row = TypeVar("Row", bound=Base)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,39 @@ class Unit:
             )
         )
         self.events += 1
+
+    async def found(self, kind: type[Row], key: int | None, *conditions: ColumnElement[bool], field: str = "id") -> Row:
+        """A row within reach, by its key and whatever else has to be true of it.
+
+        NOT_FOUND, of the field that named it, for all others: out of reach and not existing look the same.
+        """
+        found = await self.session.scalar(select(kind).where(kind.id == key, *conditions))
+        if found is None:
+            raise not_found(field)
+        return found
+
+    async def held(
+        self,
+        kind: type[Row],
+        key: int | None,
+        *conditions: ColumnElement[bool],
+        field: str = "id",
+        key_share: bool = False,
+        read: bool = False,
+    ) -> Row:
+        """The same as it is now, and nobody else's to change until the end of the transaction.
+
+        With ``key_share`` others may refer to it meanwhile, with ``read`` hold it in the same way, too.
+        """
+        query = select(kind).where(kind.id == key, *conditions).with_for_update(key_share=key_share, read=read)
+        found = await self.session.scalar(query.execution_options(populate_existing=True))
+        if found is None:
+            raise not_found(field)
+        return found
+
+    async def owner_of(self, row: TenantOwned) -> Tenant:
+        """The company whose a row is."""
+        return (await self.session.scalars(select(Tenant).where(Tenant.id == row.tenant_id))).one()
 
     @asynccontextmanager
     async def as_the_system(self, reason: str) -> AsyncIterator[None]:

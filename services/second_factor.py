@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, update
 from models.identity import LoginSession, RecoveryCode, StaffAccount
 from models.tenancy import Tenant, TenantKind
 from services import identity, one_time_codes
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 
 ISSUER = "Trellis"
@@ -31,7 +31,7 @@ class Enrolment:
 async def enrol(work: Work, password: str) -> Enrolment:
     """Begins to enrol the caller, who proves by the password to be who logged in; nothing is asked of a login before
     it is confirmed. ALREADY_ENROLLED, WRONG_CREDENTIALS (password), INVALID for who is not the platform's staff."""
-    account = await _locked(work, work.principal.account_id)
+    account = await work.held(StaffAccount, work.principal.account_id, field="account")
     kind = await work.session.scalar(select(Tenant.kind).where(Tenant.id == account.tenant_id))
     if kind is not TenantKind.PLATFORM:
         raise Refusal("INVALID")
@@ -48,7 +48,7 @@ async def enrol(work: Work, password: str) -> Enrolment:
 async def confirm(work: Work, code: str) -> list[str]:
     """Ends the caller's enrolment by a first code: from now on each login needs one, and other sessions, which had
     none, end. Gives the recovery codes, shown this once. WRONG_ONE_TIME_CODE, ALREADY_ENROLLED, NOT_ENROLLED."""
-    account = await _locked(work, work.principal.account_id)
+    account = await work.held(StaffAccount, work.principal.account_id, field="account")
     if account.second_factor_at is not None:
         raise Refusal("ALREADY_ENROLLED")
     if account.second_factor_secret is None:
@@ -83,13 +83,6 @@ async def reset(work: Work, account_id: int) -> StaffAccount:
     await work.session.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account.id))
     await _end_sessions(work, account)
     return account
-
-
-async def _locked(work: Work, account_id: int | None) -> StaffAccount:
-    found = await work.session.scalar(select(StaffAccount).where(StaffAccount.id == account_id).with_for_update())
-    if found is None:
-        raise not_found("account")
-    return found
 
 
 async def _end_sessions(work: Work, account: StaffAccount, but: str | None = None) -> None:

@@ -23,7 +23,7 @@ from models.bills import (
 from models.catalog import Supplier
 from models.tenancy import Tenant, TenantKind
 from services import ledger, validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.transitions import StateMachine
 
@@ -111,11 +111,9 @@ async def generate(
         raise Refusal("INVALID", "lastDay")
     kind = CounterpartyKind.SUPPLIER if customer_id is None else CounterpartyKind.CUSTOMER
     if kind is CounterpartyKind.CUSTOMER:
-        customer = await work.session.scalar(select(Tenant).where(Tenant.id == customer_id))
-        if customer is None or customer.kind is TenantKind.PLATFORM:
-            raise not_found("customer")
-    elif await work.session.scalar(select(Supplier.id).where(Supplier.id == supplier_id)) is None:
-        raise not_found("supplier")
+        await work.found(Tenant, customer_id, Tenant.kind != TenantKind.PLATFORM, field="customer")
+    else:
+        await work.found(Supplier, supplier_id, field="supplier")
     currency = validation.currency(currency, "currency")
     await work.session.execute(select(func.pg_advisory_xact_lock(LOCK)))
     overlapping = await work.session.scalar(
@@ -152,7 +150,7 @@ async def generate(
 
 async def confirm(work: Work, key: int) -> SettlementStatement:
     """Finance agrees: the statement stays as it is, and its documents are written."""
-    statement = await _held(work, key)
+    statement = await work.held(SettlementStatement, key)
     statement.status = TRANSITIONS.lead(statement.status, "CONFIRM")
     statement.confirmed_by_id, statement.confirmed_at = work.principal.account_id, datetime.now(UTC)
     await work.session.flush()
@@ -162,7 +160,7 @@ async def confirm(work: Work, key: int) -> SettlementStatement:
 
 async def settle(work: Work, key: int, reference: str) -> SettlementStatement:
     """The money has moved outside: by which reference."""
-    statement = await _held(work, key)
+    statement = await work.held(SettlementStatement, key)
     status = TRANSITIONS.lead(statement.status, "SETTLE")
     statement.reference = validation.text(reference, "reference")
     statement.status, statement.settled_at = status, datetime.now(UTC)
@@ -173,7 +171,7 @@ async def settle(work: Work, key: int, reference: str) -> SettlementStatement:
 
 async def discard(work: Work, key: int) -> SettlementStatement:
     """A draft that is not wanted: its days are free again."""
-    statement = await _held(work, key)
+    statement = await work.held(SettlementStatement, key)
     statement.status = TRANSITIONS.lead(statement.status, "DISCARD")
     await work.session.flush()
     return statement
@@ -181,7 +179,7 @@ async def discard(work: Work, key: int) -> SettlementStatement:
 
 async def regenerate(work: Work, key: int) -> SettlementStatement:
     """A draft drawn up anew, from what stands in the books now."""
-    statement = await _held(work, key)
+    statement = await work.held(SettlementStatement, key)
     statement.status = TRANSITIONS.lead(statement.status, "REGENERATE")
     await work.session.execute(delete(SettlementLine).where(SettlementLine.statement_id == statement.id))
     await _draw_up(work, statement, ZoneInfo((await ledger.platform(work)).time_zone))
@@ -212,12 +210,3 @@ async def _draw_up(work: Work, statement: SettlementStatement, zone: ZoneInfo) -
     work.session.add_all(lines)
     statement.amount = sum((line.amount for line in lines), Decimal(0))
     await work.session.flush()
-
-
-async def _held(work: Work, key: int) -> SettlementStatement:
-    found = await work.session.scalar(
-        select(SettlementStatement).where(SettlementStatement.id == key).with_for_update()
-    )
-    if found is None:
-        raise not_found("id")
-    return found

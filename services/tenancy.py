@@ -13,7 +13,7 @@ from models.ledger import LedgerAccountKind
 from models.merchants import Merchant, MerchantOperator
 from models.tenancy import Agent, Enterprise, Platform, Tenant, TenantClosure, TenantKind, TenantStatus
 from services import commission, identity, ledger, validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.sim import allocation
 
@@ -47,13 +47,6 @@ async def _hold_tree(work: Work, *, moving: bool = False) -> None:
     misses a tenant that is being placed in its branch."""
     lock = func.pg_advisory_xact_lock if moving else func.pg_advisory_xact_lock_shared
     await work.session.execute(select(lock(TREE_LOCK)))
-
-
-async def _locked(work: Work, tenant_id: int, field: str) -> Tenant:
-    found = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
 
 
 def _next_path(parent: Tenant) -> str:
@@ -131,7 +124,7 @@ async def _first_account(work: Work, tenant: Tenant, account: object | None) -> 
 async def _above(work: Work) -> Tenant:
     """The caller's own company, held, below which somebody new is to stand."""
     await _hold_tree(work)
-    return await _locked(work, _own(work), "tenant")
+    return await work.held(Tenant, _own(work), field="tenant")
 
 
 async def _take_on(work: Work, tenant: Tenant, parent: Tenant, profile: object, account: object | None) -> Tenant:
@@ -198,7 +191,7 @@ def _agent_level_below(parent: Tenant) -> int:
 
 async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) -> Tenant:
     """Changes what is given and leaves the rest (S0-24, S0-58). NOT_AN_ENTERPRISE for what only enterprises have."""
-    tenant = await _locked(work, tenant_id, "id")
+    tenant = await work.held(Tenant, tenant_id)
     checks: dict[str, Callable[[Any], Any]] = {
         "name": lambda v: validation.text(v, "name"),
         "contact_name": lambda v: validation.optional(v, "contactName"),
@@ -223,7 +216,7 @@ async def update_profile(work: Work, tenant_id: int, changes: dict[str, Any]) ->
 
 async def set_status(work: Work, tenant_id: int, status: TenantStatus) -> Tenant:
     """Suspends a tenant, from its staff's next request on, or lets it do business again."""
-    tenant = await _locked(work, tenant_id, "id")
+    tenant = await work.held(Tenant, tenant_id)
     if tenant.id == work.principal.tenant_id:
         raise Refusal("INVALID", "id")
     tenant.status = status
@@ -235,7 +228,7 @@ async def set_rate_limit(work: Work, tenant_id: int, per_minute: int | None) -> 
     """How many requests a minute all of a tenant's callers may send together, in each process; None: no limit."""
     if per_minute is not None and not 1 <= per_minute <= MAX_REQUESTS_PER_MINUTE:
         raise Refusal("INVALID", "requestsPerMinute")
-    tenant = await _locked(work, tenant_id, "id")
+    tenant = await work.held(Tenant, tenant_id)
     tenant.requests_per_minute = per_minute
     work.access_changed = True
     return tenant
@@ -248,8 +241,8 @@ async def move(work: Work, tenant_id: int, parent_id: int) -> Tenant:
     new parent stands inside the branch.
     """
     await _hold_tree(work, moving=True)
-    tenant = await _locked(work, tenant_id, "id")
-    parent = await _locked(work, parent_id, "parent")
+    tenant = await work.held(Tenant, tenant_id)
+    parent = await work.held(Tenant, parent_id, field="parent")
     if parent.path.startswith(tenant.path):
         raise Refusal("PARENT_WITHIN", "parent")
     if isinstance(tenant, Agent):

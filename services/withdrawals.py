@@ -16,7 +16,7 @@ from models.ledger import LedgerAccountKind, LedgerTransfer, TransferKind
 from models.tenancy import Agent, Tenant, TenantKind
 from models.withdrawals import Withdrawal, WithdrawalStatus
 from services import commission, ledger, validation
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.transitions import StateMachine
 
@@ -74,13 +74,13 @@ async def _free(work: Work, company: Tenant, currency: str) -> Decimal:
 
 async def cancel(work: Work, key: int) -> Withdrawal:
     """The company takes its request back, as long as nobody has decided."""
-    asked = await _held(work, key, own=True)
+    asked = await work.held(Withdrawal, key, Withdrawal.tenant_id == work.principal.tenant_id)
     return await _close(work, asked, "CANCEL")
 
 
 async def approve(work: Work, key: int) -> Withdrawal:
     """The platform's finance agrees; the money is still to be paid."""
-    asked = await _held(work, key)
+    asked = await work.held(Withdrawal, key)
     asked.status = TRANSITIONS.lead(asked.status, "APPROVE")
     asked.review(work.principal.account_id, datetime.now(UTC))
     await work.session.flush()
@@ -89,13 +89,13 @@ async def approve(work: Work, key: int) -> Withdrawal:
 
 async def reject(work: Work, key: int, reason: str) -> Withdrawal:
     """The platform's finance says no, or cannot pay what it agreed to: the company has its money back."""
-    asked = await _held(work, key)
+    asked = await work.held(Withdrawal, key)
     return await _close(work, asked, "REJECT", reason=validation.text(reason, "reason"))
 
 
 async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdrawal:
     """The money has left by bank transfer: of what day, and by which reference. IN_FUTURE for a day to come."""
-    asked = await _held(work, key)
+    asked = await work.held(Withdrawal, key)
     if paid_on > datetime.now(ZoneInfo((await ledger.platform(work)).time_zone)).date():
         raise Refusal("IN_FUTURE", "paidOn")
     reference = validation.text(reference, "reference")
@@ -105,7 +105,7 @@ async def paid(work: Work, key: int, *, paid_on: date, reference: str) -> Withdr
 async def _close(work: Work, asked: Withdrawal, action: str, **told: date | str) -> Withdrawal:
     """The last step of a withdrawal: what was withheld leaves when it is paid, and else goes back."""
     status = TRANSITIONS.lead(asked.status, action)
-    company = await _company(work, asked)
+    company = await work.owner_of(asked)
     target = RECEIPTS if action == "PAY" else SOURCES[company.kind]
     moved = await _move(work, asked, company, "closed", WITHHELD, target)
     asked.status, asked.transfer_id = status, moved.id
@@ -125,17 +125,3 @@ async def _move(
     amounts = {accounts[company.id, source]: -asked.amount, accounts[receiver.id, target]: asked.amount}
     key = f"withdrawal:{asked.id}:{step}"
     return await ledger.transfer(work, company, TransferKind.WITHDRAWAL, key, amounts)
-
-
-async def _held(work: Work, key: int, *, own: bool = False) -> Withdrawal:
-    query = select(Withdrawal).where(Withdrawal.id == key).with_for_update()
-    if own:
-        query = query.where(Withdrawal.tenant_id == work.principal.tenant_id)
-    found = await work.session.scalar(query)
-    if found is None:
-        raise not_found("id")
-    return found
-
-
-async def _company(work: Work, asked: Withdrawal) -> Tenant:
-    return (await work.session.scalars(select(Tenant).where(Tenant.id == asked.tenant_id))).one()

@@ -20,7 +20,7 @@ from services.files import FileStore, Stored, TooLargeError, pieces_of
 from services.files.judging import ACCEPTED, FIELD, judged, name_of
 from services.files.store import Readable
 from services.identity import tenant_for
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 
 CONTENT_LOCK = 0x46494C45
@@ -81,13 +81,7 @@ async def upload(work: Work, file: Upload, purpose: FilePurpose) -> StoredFile:
 async def delete(work: Work, key: int) -> None:
     """Removes a file of the caller's own tenant; IN_USE while anything refers to it. Its content is left to the job:
     somebody else may have the same."""
-    found = await work.session.scalar(
-        select(StoredFile)
-        .where(StoredFile.id == key, StoredFile.tenant_id == work.principal.tenant_id)
-        .with_for_update()
-    )
-    if found is None:
-        raise not_found("id")
+    found = await work.held(StoredFile, key, StoredFile.tenant_id == work.principal.tenant_id)
     await work.session.delete(found)
     try:
         await work.session.flush()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import CursorResult, delete
 
 from models.jobs import JobRun, JobStatus, JobTrigger, ScheduledJob
 from models.tenancy import Tenant
@@ -15,19 +15,12 @@ from services.conflicts import told_apart
 from services.identity import tenant_for
 from services.jobs import cron, targets
 from services.jobs.scheduling import RUN_TOPIC, new_run
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 
 JOB_CONSTRAINTS = "uq_scheduled_job_tenant_id_job_group_name"
 NAME_LIMIT = 64
 MOST_DAYS = 3_650
-
-
-async def _found(work: Work, key: int, field: str = "id") -> ScheduledJob:
-    found = await work.session.scalar(select(ScheduledJob).where(ScheduledJob.id == key).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
 
 
 async def create_job(work: Work, values: dict[str, Any]) -> ScheduledJob:
@@ -46,7 +39,7 @@ async def create_job(work: Work, values: dict[str, Any]) -> ScheduledJob:
 
 async def update_job(work: Work, key: int, changes: dict[str, Any]) -> ScheduledJob:
     """Changes what is given and leaves the rest. Another expression is due from now on."""
-    job = await _found(work, key)
+    job = await work.held(ScheduledJob, key)
     if "arguments" in changes or "invoke_target" in changes:
         given = changes.get("arguments", list(job.arguments.items()))
         changes["arguments"] = targets.checked(changes.get("invoke_target", job.invoke_target), given)
@@ -60,12 +53,12 @@ async def update_job(work: Work, key: int, changes: dict[str, Any]) -> Scheduled
 
 async def delete_job(work: Work, key: int) -> None:
     """Removes the job; its log stays."""
-    await work.session.delete(await _found(work, key))
+    await work.session.delete(await work.held(ScheduledJob, key))
 
 
 async def pause_job(work: Work, key: int) -> ScheduledJob:
     """No more runs by its schedule."""
-    job = await _found(work, key)
+    job = await work.held(ScheduledJob, key)
     job.status, job.next_run_at = JobStatus.PAUSED, None
     await _kept(work, job)
     return job
@@ -73,7 +66,7 @@ async def pause_job(work: Work, key: int) -> ScheduledJob:
 
 async def resume_job(work: Work, key: int) -> ScheduledJob:
     """Due again from now on. One that is not paused keeps what it has missed."""
-    job = await _found(work, key)
+    job = await work.held(ScheduledJob, key)
     if job.status is JobStatus.PAUSED:
         job.status, job.next_run_at = JobStatus.NORMAL, _next(job, await _tenant_of(work, job))
         await _kept(work, job)
@@ -82,7 +75,7 @@ async def resume_job(work: Work, key: int) -> ScheduledJob:
 
 async def run_now(work: Work, key: int) -> JobRun:
     """A run out of turn; it too is skipped while another is going, where the job forbids that."""
-    job = await _found(work, key)
+    job = await work.held(ScheduledJob, key)
     run = new_run(job, JobTrigger.MANUAL)
     work.session.add(run)
     await work.session.flush()
@@ -96,7 +89,7 @@ async def clear_runs(work: Work, *, job_id: int | None, older_than_days: int) ->
         raise Refusal("OUT_OF_RANGE", "olderThanDays", value="olderThanDays", least=0, most=MOST_DAYS)
     ended = delete(JobRun).where(JobRun.finished_at <= datetime.now(UTC) - timedelta(days=older_than_days))
     if job_id is not None:
-        ended = ended.where(JobRun.job_id == (await _found(work, job_id, "job")).id)
+        ended = ended.where(JobRun.job_id == (await work.held(ScheduledJob, job_id, field="job")).id)
     result = await work.session.execute(ended.execution_options(synchronize_session=False))
     assert isinstance(result, CursorResult)
     return result.rowcount

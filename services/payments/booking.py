@@ -117,7 +117,7 @@ async def _succeed(work: Unit, payment: Payment, order: Order | None, told: Chan
 async def _pay_in(work: Unit, payment: Payment) -> int:
     """What was paid in advance is the customer's to spend (S2-27)."""
     assert payment.purpose is PaymentPurpose.PREPAYMENT
-    return (await _received(work, payment, await _owner(work, payment), LedgerAccountKind.PREPAYMENT)).id
+    return (await _received(work, payment, await work.owner_of(payment), LedgerAccountKind.PREPAYMENT)).id
 
 
 async def _pay(work: Unit, payment: Payment, order: Order, transaction_no: str) -> int:
@@ -126,7 +126,7 @@ async def _pay(work: Unit, payment: Payment, order: Order, transaction_no: str) 
     if cause is None:
         try:
             async with work.session.begin_nested():
-                buyer = await _owner(work, payment)
+                buyer = await work.owner_of(payment)
                 receipts = await ledger.account_of(
                     work, await ledger.platform(work), LedgerAccountKind.RECEIPTS, order.currency
                 )
@@ -169,10 +169,6 @@ async def _received(work: Unit, payment: Payment, owner: Tenant, kind: LedgerAcc
     accounts = await ledger.accounts_of(work, [(root, receipts), (owner, kind)], payment.currency)
     amounts = {accounts[root.id, receipts]: -payment.amount, accounts[owner.id, kind]: payment.amount}
     return await ledger.transfer(work, owner, TransferKind.TOP_UP, f"payment:{payment.id}", amounts, payment.payment_no)
-
-
-async def _owner(work: Unit, payment: Payment) -> Tenant:
-    return (await work.session.scalars(select(Tenant).where(Tenant.id == payment.tenant_id))).one()
 
 
 async def _held(work: Unit, key: int) -> Payment:

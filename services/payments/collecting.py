@@ -25,7 +25,7 @@ from services import ledger, validation
 from services.conflicts import told_apart
 from services.identity import tenant_for
 from services.keys import Keys
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Unit, Work
 
 CHANNEL_CONSTRAINT = "uq_payment_channel_kind_merchant_id_app_id"
@@ -59,9 +59,7 @@ async def create(work: Work, kind: PaymentChannelKind, values: dict[str, Any], k
 
 async def update(work: Work, key: int, changes: dict[str, Any], keys: dict[str, str]) -> PaymentChannel:
     """Changes what is given; keys that are left out stay as they are."""
-    channel = await work.session.scalar(select(PaymentChannel).where(PaymentChannel.id == key).with_for_update())
-    if channel is None:
-        raise not_found("id")
+    channel = await work.held(PaymentChannel, key)
     for name, value in _checked(changes).items():
         setattr(channel, name, value)
     kept = {**_keys_of(work.runtime.keys, channel), **keys}

@@ -65,9 +65,7 @@ async def start(work: Unit, channel_id: int, day: date) -> None:
 
 async def resolve(work: Unit, key: int, remark: str) -> PaymentDifference:
     """Somebody has looked into a difference, and says what it was."""
-    found = await work.session.scalar(select(PaymentDifference).where(PaymentDifference.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(PaymentDifference, key)
     if found.resolved_at is not None:
         raise Refusal("RESOLVED_ALREADY", "id")
     found.remark = validation.text(remark, "remark")

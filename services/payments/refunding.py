@@ -30,7 +30,6 @@ from models.payments import (
 from services import ledger, validation
 from services.keys import Keys
 from services.payments.collecting import speaking
-from services.refusal import not_found
 from services.runtime import Unit
 from services.transitions import StateMachine
 
@@ -91,7 +90,7 @@ async def ask_for_order(work: Unit, order: Order) -> None:
 
 async def retry(work: Unit, key: int) -> PaymentRefund:
     """A refund that failed is tried again."""
-    refund = await _held(work, key)
+    refund = await work.held(PaymentRefund, key)
     refund.status = TRANSITIONS.lead(refund.status, "RETRY")
     # the channel has heard of it: it is asked first what became of it
     refund.attempts, refund.next_attempt_at = 1, datetime.now(UTC)
@@ -102,7 +101,7 @@ async def retry(work: Unit, key: int) -> PaymentRefund:
 
 async def paid_by_hand(work: Unit, key: int, reference: str) -> PaymentRefund:
     """Finance has paid back by bank transfer what the channel would not."""
-    refund = await _held(work, key)
+    refund = await work.held(PaymentRefund, key)
     refund.reference = validation.text(reference, "reference")
     refund.settled_by_id = work.principal.account_id
     await _settle(work, refund, "PAY_BY_HAND")
@@ -155,7 +154,7 @@ async def _tell(database: Database, keys: Keys, due: _Due) -> None:
     principal = system("refunds")
     async with database.transaction(principal) as session:
         work = Unit(principal, session)
-        refund = await _held(work, due.key)
+        refund = await work.held(PaymentRefund, due.key)
         if refund.status is not RefundStatus.PENDING:
             return
         refund.last_answer = found.word[:200]
@@ -200,13 +199,6 @@ async def _settle(work: Unit, refund: PaymentRefund, action: str, at: datetime |
     )
     refund.transfer_id, refund.status, refund.settled_at = moved.id, status, at or datetime.now(UTC)
     await work.session.flush()
-
-
-async def _held(work: Unit, key: int) -> PaymentRefund:
-    found = await work.session.scalar(select(PaymentRefund).where(PaymentRefund.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
-    return found
 
 
 def _pause(attempts: int) -> timedelta:

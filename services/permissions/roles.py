@@ -22,9 +22,7 @@ from services.runtime import Work
 async def role_to_manage(work: Work, role_id: int, field: str) -> Role:
     """A role of the caller's own tenant, locked, that may do nothing that the caller may not: who could take a greater
     role's permissions away, or give them back, would rule over those who hold it. ROLE_ABOVE otherwise."""
-    found = await work.session.scalar(select(Role).where(Role.id == role_id).with_for_update())
-    if found is None or found.tenant_id != work.principal.tenant_id:
-        raise not_found(field)
+    found = await work.held(Role, role_id, Role.tenant_id == work.principal.tenant_id, field=field)
     if not await covers_lines(work, found):
         raise Refusal("ROLE_ABOVE", field)
     return found

@@ -63,17 +63,7 @@ async def create_template(work: Work, *, key: str, name: str) -> PermissionTempl
 
 
 async def template_of(work: Work, template_id: int) -> PermissionTemplate:
-    found = await work.session.scalar(select(PermissionTemplate).where(PermissionTemplate.id == template_id))
-    if found is None:
-        raise not_found("template")
-    return found
-
-
-async def _menu(work: Work, menu_id: int, field: str = "id") -> MenuItem:
-    found = await work.session.scalar(select(MenuItem).where(MenuItem.id == menu_id).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
+    return await work.found(PermissionTemplate, template_id, field="template")
 
 
 async def create_menu_item(work: Work, template_id: int, content: MenuContent) -> MenuItem:
@@ -86,7 +76,7 @@ async def create_menu_item(work: Work, template_id: int, content: MenuContent) -
 
 async def update_menu_item(work: Work, menu_id: int, content: MenuContent) -> MenuItem:
     """A menu item as it is from now on; roles that have it ticked follow at once."""
-    menu = await _menu(work, menu_id)
+    menu = await work.held(MenuItem, menu_id)
     await _write(work, menu, content)
     await lines.prune(work, await lines.roles_with(work.session, menu.id))
     return menu
@@ -94,7 +84,7 @@ async def update_menu_item(work: Work, menu_id: int, content: MenuContent) -> Me
 
 async def set_menu_status(work: Work, menu_id: int, status: AccountStatus) -> MenuItem:
     """Takes a menu item out of use, with what it grants, or back into it."""
-    menu = await _menu(work, menu_id)
+    menu = await work.held(MenuItem, menu_id)
     menu.status = status
     await work.session.flush()
     await lines.prune(work, await lines.roles_with(work.session, menu.id))
@@ -103,7 +93,7 @@ async def set_menu_status(work: Work, menu_id: int, status: AccountStatus) -> Me
 
 async def delete_menu_item(work: Work, menu_id: int) -> None:
     """Removes a menu item that has none below it; roles lose what it granted. HAS_CHILDREN."""
-    menu = await _menu(work, menu_id)
+    menu = await work.held(MenuItem, menu_id)
     if await work.session.scalar(select(MenuItem.id).where(MenuItem.parent_id == menu.id).limit(1)):
         raise Refusal("HAS_CHILDREN", "id")
     roles = await lines.roles_with(work.session, menu.id)

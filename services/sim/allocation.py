@@ -26,9 +26,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
     All cards or none. NOT_DIRECTLY_BELOW where the target is not the caller's direct child, CARDS_NOT_FOUND where
     a card is not the caller's own to give.
     """
-    target = await work.session.scalar(select(Tenant).where(Tenant.id == to_id))
-    if target is None:
-        raise not_found("to")
+    target = await work.found(Tenant, to_id, field="to")
     if target.status is not TenantStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "to", value=target.name)
     if target.parent_id != work.principal.tenant_id:
@@ -65,9 +63,7 @@ async def allocate(work: Work, to_id: int, selection: Selection, holding: SimHol
 
 async def recall(work: Work, selection: Selection) -> list[int]:
     """Takes cards back from wherever below they are, as long as they have not been activated (S0-30)."""
-    own = await work.session.scalar(select(Tenant).where(Tenant.id == work.principal.tenant_id))
-    if own is None:
-        raise not_found("cards")
+    own = await work.found(Tenant, work.principal.tenant_id, field="cards")
     cards = await locked_cards(work, selection)
     activated = sum(card.activated_at is not None for card in cards)
     if activated:
@@ -160,9 +156,7 @@ async def bind_package(work: Work, selection: Selection, package_id: int | None)
     cards = await locked_cards(work, selection)
     package = None
     if package_id is not None:
-        package = await work.session.scalar(select(DataPackage).where(DataPackage.id == package_id))
-        if package is None:
-            raise not_found("package")
+        package = await work.found(DataPackage, package_id, field="package")
         if package.status is not CatalogStatus.ACTIVE:
             raise Refusal("NOT_ACTIVE", "package", value=package.code)
         other = sum(card.carrier is not package.carrier for card in cards)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
 from models.catalog import Carrier, CatalogStatus, DataPackage, Supplier
 from models.sim import SimCard, SimEntryMode, SimPackageBinding, SimType
 from models.system import FilePurpose, Task, TaskKind
@@ -13,7 +11,7 @@ from services import validation
 from services.conflicts import told_apart
 from services.files import Stored, keeping
 from services.identity import tenant_for
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.sim import numbers
 from services.tasks.opening import open_task
@@ -31,17 +29,13 @@ class Entry:
 
 async def _checked(work: Work, entry: Entry, carrier: Carrier) -> None:
     """The supplier and the package exist, are in use, and are of the cards' carrier."""
-    supplier = await work.session.scalar(select(Supplier).where(Supplier.id == entry.supplier_id))
-    if supplier is None:
-        raise not_found("supplier")
+    supplier = await work.found(Supplier, entry.supplier_id, field="supplier")
     if supplier.status is not CatalogStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", "supplier", value=supplier.name)
     if supplier.carrier not in (None, carrier):
         raise Refusal("SUPPLIER_CARRIER", "supplier", value=supplier.name)
     if entry.package_id is not None:
-        package = await work.session.scalar(select(DataPackage).where(DataPackage.id == entry.package_id))
-        if package is None:
-            raise not_found("package")
+        package = await work.found(DataPackage, entry.package_id, field="package")
         if package.status is not CatalogStatus.ACTIVE:
             raise Refusal("NOT_ACTIVE", "package", value=package.code)
         if package.carrier is not carrier:

@@ -19,7 +19,7 @@ from authz.principal import ROOT_PATH, system
 from models.tenancy import Tenant, TenantKind
 from models.usage import UsageRatio
 from services import ledger, parameters
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Runtime, Work
 
 DEFAULT = "usage.amplification"
@@ -42,9 +42,7 @@ async def set_ratio(work: Work, tenant_id: int, ratio: Decimal | None) -> UsageR
 
     OUT_OF_RANGE below 1 or above 100; at most four places.
     """
-    customer = await work.session.scalar(select(Tenant).where(Tenant.id == tenant_id))
-    if customer is None or customer.kind is TenantKind.PLATFORM:
-        raise not_found("customer")
+    customer = await work.found(Tenant, tenant_id, Tenant.kind != TenantKind.PLATFORM, field="customer")
     found = await work.session.scalar(select(UsageRatio).where(UsageRatio.customer_id == customer.id).with_for_update())
     work.usage_ratios_changed = True
     if ratio is None:

@@ -15,7 +15,7 @@ from gateways.webhook import AddressError, checked
 from models.tenancy import Tenant
 from models.webhook import WebhookDelivery, WebhookDeliveryStatus, WebhookEndpoint, WebhookEvent, WebhookStatus
 from services.api_keys import check_overlap
-from services.refusal import Refusal, not_found
+from services.refusal import Refusal
 from services.runtime import Work
 from services.webhook.events import SUBJECTS, body_of, delivery
 
@@ -81,18 +81,11 @@ def _events(work: Work, events: Sequence[WebhookEvent]) -> list[str]:
     return sorted({event.name for event in events})
 
 
-async def _endpoint(work: Work, key: int, field: str = "endpoint") -> WebhookEndpoint:
-    found = await work.session.scalar(select(WebhookEndpoint).where(WebhookEndpoint.id == key).with_for_update())
-    if found is None:
-        raise not_found(field)
-    return found
-
-
 async def update(
     work: Work, key: int, *, url: str | None, events: Sequence[WebhookEvent] | None, active: bool | None
 ) -> WebhookEndpoint:
     """Changes what is given. Switched on again, it is sent first what was waiting for it."""
-    endpoint = await _endpoint(work, key, "id")
+    endpoint = await work.held(WebhookEndpoint, key)
     if url is not None:
         endpoint.url = await _url(work, url)
     if events is not None:
@@ -105,13 +98,13 @@ async def update(
 
 async def remove(work: Work, key: int) -> None:
     """Ends an endpoint, with the log of its deliveries."""
-    await work.session.delete(await _endpoint(work, key))
+    await work.session.delete(await work.held(WebhookEndpoint, key, field="endpoint"))
 
 
 async def rotate_secret(work: Work, key: int, overlap_hours: int) -> tuple[WebhookEndpoint, str]:
     """A new secret; for so many hours deliveries are signed with the one before as well."""
     overlap = check_overlap(overlap_hours)
-    endpoint = await _endpoint(work, key)
+    endpoint = await work.held(WebhookEndpoint, key, field="endpoint")
     secret = _new_secret()
     endpoint.previous_secret_encrypted = endpoint.secret_encrypted if overlap else None
     endpoint.previous_secret_until = datetime.now(UTC) + overlap if overlap else None
@@ -130,7 +123,7 @@ async def ping(work: Work, key: int) -> WebhookDelivery:
 
 
 async def _active(work: Work, key: int, field: str) -> WebhookEndpoint:
-    endpoint = await _endpoint(work, key, field)
+    endpoint = await work.held(WebhookEndpoint, key, field=field)
     if endpoint.status is not WebhookStatus.ACTIVE:
         raise Refusal("NOT_ACTIVE", field, value=endpoint.url)
     return endpoint
@@ -138,9 +131,7 @@ async def _active(work: Work, key: int, field: str) -> WebhookEndpoint:
 
 async def redeliver(work: Work, key: int) -> WebhookDelivery:
     """Sends a finished delivery once more, with the same event id. STILL_PENDING, NOT_ACTIVE."""
-    found = await work.session.scalar(select(WebhookDelivery).where(WebhookDelivery.id == key).with_for_update())
-    if found is None:
-        raise not_found("id")
+    found = await work.held(WebhookDelivery, key)
     await _active(work, found.endpoint_id, "id")
     if found.status is WebhookDeliveryStatus.PENDING:
         raise Refusal("STILL_PENDING", "id")
