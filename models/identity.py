@@ -55,8 +55,8 @@ class LoginOutcome(enum.Enum):
     SECOND_FACTOR = "SECOND_FACTOR"
 
 
-class EmailCodePurpose(enum.Enum):
-    """What an end user asks for a code by mail for."""
+class VerificationCodePurpose(enum.Enum):
+    """What an end user asks for a code for."""
 
     REGISTRATION = "REGISTRATION"
     LOGIN = "LOGIN"

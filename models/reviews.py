@@ -1,4 +1,4 @@
-"""What somebody of a company's staff decides on: who did, when, and why not."""
+"""What waits for somebody's decision: who decided, when, and why not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from models.identity import StaffAccount
 
 
 class Reviewed:
-    """A row that waits for a decision: of who wants to be taken on, have coupons, be paid out."""
+    """A row that waits for a decision: of who wants to be taken on, have coupons, be paid out. A withdrawal, which can
+    still be refused after it was agreed to, notes who closed it apart."""
 
     reviewed_by_id: Mapped[int | None] = mapped_column(ForeignKey("staff_account.id"))
     reviewed_at: Mapped[datetime | None]

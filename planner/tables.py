@@ -2,7 +2,8 @@
 the rows of a report.
 
 Its columns are the leaf fields under ``nodes``, those of to-one rows included; a heading is the response path, so
-that whoever asks names the columns by aliases. Each page is planned as any request is: fields are authorised, masked
+that whoever asks names the columns by aliases. What is selected beside a report's rows stands in each of them, before
+their own columns. Each page is planned as any request is: fields are authorised, masked
 and scoped for the caller, and row-level security is told who asks.
 """
 
@@ -196,25 +197,25 @@ class _Selected:
 
 
 class Report:
-    """The rows of a report, which is worked out at once, as columns and rows."""
+    """The rows of a report, which is worked out at once, as columns and rows; a report without rows that tells
+    something beside them is one row."""
 
     def __init__(self, selected: _Selected) -> None:
         self._selected = selected
         below = selected.reader.collect(selected.returned, selected.reader.below([selected.root]))
-        lists = {
-            key: nodes
-            for key, nodes in below.items()
-            if (of := _listed(selected.returned, nodes[0])) is not None and of.name != ERROR
-        }
+        of = {key: _listed(selected.returned, nodes[0]) for key, nodes in below.items()}
+        lists = [key for key, kind in of.items() if kind is not None and kind.name != ERROR]
         if len(lists) != 1:
-            raise GraphRefusal("NOT_ONE_LIST", "NO_LIST", path=[selected.key], name=selected.root.name.value)
-        [(self._rows, nodes)] = lists.items()
-        kind = _listed(selected.returned, nodes[0])
-        self._columns = selected.columns(kind, selected.reader.below(nodes))
-        self.headings = [".".join(path) for path in self._columns]
-        self._refusals = f"{self._rows}Refusals"
-        refusals = _field("errors", alias=self._refusals, below=(_field("message"),))
-        selections = SelectionSetNode(selections=(*nodes, refusals))
+            raise GraphRefusal("NOT_ONE_LIST", "NOT_ONE_REPORT", path=[selected.key], name=selected.root.name.value)
+        (self._rows,) = lists
+        beside = [node for key, kind in of.items() if kind is None for node in below[key]]
+        self._beside = selected.columns(selected.returned, [SelectionSetNode(selections=tuple(beside))])
+        self._columns = selected.columns(of[self._rows], selected.reader.below(below[self._rows]))
+        own, others = ([".".join(path) for path in paths] for paths in (self._columns, self._beside))
+        self.headings = [*(f"{selected.key}.{one}" if one in own else one for one in others), *own]
+        self._refusals = _unused("refusals", set(below))
+        refusals = _field("errors", alias=self._refusals, below=(_field("field"), _field("message")))
+        selections = SelectionSetNode(selections=(*beside, *below[self._rows], refusals))
         self._operation = selected.asked(replace(selected.root, selection_set=selections))
         self._found: list[list[Cell]] = []
 
@@ -228,9 +229,14 @@ class Report:
         selected = self._selected
         plan = selected.plan(self._operation, asking.principal, selected.limits, selected.variables)
         value = (await Execution(plan, selected.variables, asking, connections).query())[selected.key]
-        if value[self._refusals]:
-            raise GraphRefusal("REPORT_REFUSED", "REPORT_REFUSED", reason=value[self._refusals][0]["message"])
-        self._found = [[_cell(_at(row, path)) for path in self._columns] for row in value[self._rows]]
+        for refusal in value[self._refusals]:
+            reason = ": ".join(filter(None, (refusal["field"], refusal["message"])))
+            raise GraphRefusal("REPORT_REFUSED", "REPORT_REFUSED", reason=reason)
+        beside = [_cell(_at(value, path)) for path in self._beside]
+        rows = [[_cell(_at(row, path)) for path in self._columns] for row in value[self._rows]]
+        if beside and not rows:
+            rows = [[None] * len(self._columns)]
+        self._found = [[*beside, *row] for row in rows]
         return len(self._found)
 
     async def pages(self, _ask: Ask, _connections: Connections) -> AsyncIterator[list[list[Cell]]]:

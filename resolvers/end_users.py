@@ -6,7 +6,7 @@ import strawberry
 from sqlalchemy import Select, select
 
 import models.identity as stored
-from models.identity import AccountStatus, EmailCodePurpose
+from models.identity import AccountStatus, VerificationCodePurpose
 from planner.mapping import Connection, refer
 from planner.registry import mutation, query
 from resolvers.agreements import signatures
@@ -14,6 +14,7 @@ from resolvers.context import Context, given, key_of, optional_key
 from resolvers.identity import session_payload
 from schema.agreements import RegisterEndUserInput
 from schema.identity import (
+    ConfirmMyPhoneInput,
     DonePayload,
     EmailLoginInput,
     EndUserLoginInput,
@@ -62,22 +63,23 @@ async def end_user_login(ctx: Context, input: EndUserLoginInput) -> SessionPaylo
 @mutation(public=True)
 async def send_email_code(ctx: Context, input: SendEmailCodeInput) -> DonePayload:
     """Mails a code to the address, if it is somebody's whom the code is for; the answer does not tell (S1-73)."""
-    return await _sent(ctx, MAIL, input.tenant, input.email, input.purpose)
+    return await _sent(ctx, MAIL, key_of(input.tenant, "ten", "tenant"), input.email, input.purpose)
 
 
 @mutation(public=True)
 async def send_sms_code(ctx: Context, input: SendSmsCodeInput) -> DonePayload:
     """Sends a code to log in by to a phone, if it is somebody's; the answer does not tell (S1-73)."""
-    return await _sent(ctx, SMS, input.tenant, input.phone, EmailCodePurpose.LOGIN)
+    tenant_id = key_of(input.tenant, "ten", "tenant")
+    return await _sent(ctx, SMS, tenant_id, input.phone, VerificationCodePurpose.LOGIN)
 
 
-async def _sent(ctx: Context, way: Way, tenant: str, to: str, purpose: EmailCodePurpose) -> DonePayload:
+async def _sent(ctx: Context, way: Way, tenant_id: int, to: str, purpose: VerificationCodePurpose) -> DonePayload:
     await verification_codes.request(
         ctx.runtime,
         ctx.door,
         ctx.origin,
         way,
-        tenant_id=key_of(tenant, "ten", "tenant"),
+        tenant_id=tenant_id,
         to=to,
         purpose=purpose,
         language=ctx.principal.language,
@@ -166,6 +168,20 @@ async def update_my_profile(ctx: Context, input: UpdateMyProfileInput) -> EndUse
 async def confirm_my_email(ctx: Context, verification_code: str) -> EndUserPayload:
     """The calling end user's mail address as one that the person reads, by a code from the mail (S1-73)."""
     confirmed = await subscriber_accounts.confirm_email(ctx.now, verification_code)
+    return EndUserPayload(end_user=refer(confirmed.id), errors=[])
+
+
+@mutation
+async def send_my_phone_code(ctx: Context, phone: str) -> DonePayload:
+    """Sends a code to a phone that the calling end user says is the person's own (S0-40)."""
+    person = await end_users.caller(ctx.now)
+    return await _sent(ctx, SMS, person.tenant_id, phone, VerificationCodePurpose.CONFIRMATION)
+
+
+@mutation
+async def confirm_my_phone(ctx: Context, input: ConfirmMyPhoneInput) -> EndUserPayload:
+    """The calling end user's phone number, by a code that was sent there; by it the person can log in (S0-40)."""
+    confirmed = await subscriber_accounts.confirm_phone(ctx.now, input.phone, input.verification_code)
     return EndUserPayload(end_user=refer(confirmed.id), errors=[])
 
 

@@ -71,7 +71,7 @@ def operation_records() -> Select[stored.OperationRecord]:
 
 @mutation
 async def start_export(ctx: Context, input: StartExportInput) -> TaskPayload:
-    """Writes a list into a file, as a task: exactly what the caller may read of it, masked as it is on a page.
+    """Writes a list or a report into a file, as a task: exactly what the caller may read, masked as it is on a page.
 
     Refused at once where the caller may not read what is selected, and again when a worker takes it up.
     """

@@ -104,7 +104,7 @@ def retention_policies() -> Select[stored.RetentionPolicy]:
     return select(stored.RetentionPolicy)
 
 
-@query(DataUsage)
+@query(DataUsage, report=True)
 async def data_usage(
     ctx: Context,
     first_day: date,

@@ -14,10 +14,10 @@ import models.sim
 from models.identity import (
     AccountStatus,
     ApiKeyStatus,
-    EmailCodePurpose,
     LoginMethod,
     LoginOutcome,
     LoginProvider,
+    VerificationCodePurpose,
 )
 from models.permissions import (
     StaffPosition as StoredStaffPosition,
@@ -37,7 +37,7 @@ from planner.mapping import (
     value,
 )
 from schema.common import UserError
-from schema.masks import masked_email, masked_phone
+from schema.masks import masked_email, masked_login, masked_phone
 
 if TYPE_CHECKING:
     from models.tenancy import TenantKind
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 enum_type(AccountStatus, "Whether an account may be used.")
 enum_type(ApiKeyStatus, "Whether an API key may be used.")
-enum_type(EmailCodePurpose, "What an end user asks for a code by mail for.")
+enum_type(VerificationCodePurpose, "What an end user asks for a code for.")
 enum_type(LoginMethod, "How somebody came in.")
 enum_type(LoginOutcome, "How a login ended.")
 enum_type(LoginProvider, "A third party through which people log in.")
@@ -210,7 +210,10 @@ class LoginRecord(Node):
     """A login that was tried (S1-28, S3-65)."""
 
     at: datetime
-    login: str = column("The account name as it was typed.")
+    login: str = column(
+        "The account name as it was typed; a mail address or phone number is masked except for who may see it in full.",
+        mask=masked_login,
+    )
     door: str
     method: LoginMethod
     outcome: LoginOutcome
@@ -318,7 +321,7 @@ class SendEmailCodeInput:
 
     tenant: strawberry.ID
     email: str
-    purpose: EmailCodePurpose
+    purpose: VerificationCodePurpose
 
 
 @input_type
@@ -336,6 +339,14 @@ class SendSmsCodeInput:
 
     tenant: strawberry.ID
     phone: str
+
+
+@input_type
+class ConfirmMyPhoneInput:
+    """The calling end user's phone number from now on, and the code that was sent there (S0-40)."""
+
+    phone: str
+    verification_code: str
 
 
 @input_type

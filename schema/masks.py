@@ -33,6 +33,11 @@ def masked_account(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return "****" + func.right(column, 4, type_=Text)
 
 
+def masked_login(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """An account name as it is; a mail address or a phone number masked."""
+    return case((column.regexp_match(r"@|^[+]?[0-9 -]+$"), masked_address(column)), else_=column)
+
+
 def masked_address(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``a***@example.com`` for a mail address; anything else as a phone number."""
     return case(

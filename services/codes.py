@@ -51,8 +51,9 @@ async def limit(server: redis.Redis, keys: Keys, purpose: str, address: str, ip:
 
     To be called before it is known whether anybody has the address, so that the answer does not tell.
     """
-    await _count(server, f"trellis:codes-to:{_place(keys, purpose, address)}", CODES_PER_ADDRESS)
+    # first whoever asks: what is refused there must not use up what the address may be sent
     await _count(server, f"trellis:codes-from:{ip}", CODES_PER_IP)
+    await _count(server, f"trellis:codes-to:{_place(keys, purpose, address)}", CODES_PER_ADDRESS)
 
 
 async def issue(server: redis.Redis, keys: Keys, purpose: str, address: str) -> str:

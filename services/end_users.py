@@ -20,12 +20,12 @@ from gateways.wechat import CodeRefusedError, WechatIdentity, wechat
 from models.base import table_of
 from models.identity import (
     AccountStatus,
-    EmailCodePurpose,
     EndUser,
     LoginMethod,
     LoginOutcome,
     LoginProvider,
     LoginSession,
+    VerificationCodePurpose,
 )
 from models.tenancy import Tenant
 from services import agreements, identity, login_apps, logins, validation, verification_codes
@@ -145,10 +145,10 @@ async def register(
             await session.flush()
         if verification_code is not None:
             await verification_codes.redeem(
-                runtime, origin, EmailCodePurpose.REGISTRATION, tenant.id, address, verification_code
+                runtime, origin, VerificationCodePurpose.REGISTRATION, tenant.id, address, verification_code
             )
             await verify_email(session, person)
-            await verification_codes.claim(session, person)
+            await verification_codes.claim(session, verification_codes.MAIL, person, address)
         await agreements.sign(session, person, agreed)
         await logins.record(
             session,

@@ -42,8 +42,8 @@ NOT_IN_FILE_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 
 
 async def start(work: Work, *, operation: str, variables: str | None, format: ExportFormat, name: str) -> Task:
-    """A task that writes a list into a file. Refused by the codes of the graph where the caller may not read what is
-    selected, or where it is no list."""
+    """A task that writes a list or a report into a file. Refused by the codes of the graph where the caller may not
+    read what is selected, or where it is neither."""
     name = validation.text(name, "name", limit=MAX_NAME)
     validation.text(operation, "operation", limit=MAX_OPERATION)
     given = _variables(variables)

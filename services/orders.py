@@ -176,14 +176,15 @@ async def settle(
     """What follows from a payment out of an account, all of it or none: the proceeds, the shares of the agents, and the
     packages on their cards. What is paid at a counter comes out of no account. The order is held; but for cash, only
     the system may."""
-    order.status, order.pay_type, order.paid_at = TRANSITIONS.lead(order.status, "PAY"), pay_type, datetime.now(UTC)
+    status = TRANSITIONS.lead(order.status, "PAY")
     lines, cards = content
     if lines:
         _check_in_service(cards)
         await subscriptions.queue(work, cards, lines, owner.time_zone)
-    if account is not None:
-        # what becomes of the order is written once
-        with work.session.no_autoflush:
+    # what becomes of the order is written once
+    with work.session.no_autoflush:
+        order.status, order.pay_type, order.paid_at = status, pay_type, datetime.now(UTC)
+        if account is not None:
             await _collect(work, order, owner, account)
     await work.session.flush()
     _tell(work, order)
@@ -193,7 +194,7 @@ async def settle(
 
 async def _collect(work: Unit, order: Order, owner: Tenant, account: LedgerAccount) -> None:
     """Moves an order's money to its proceeds, and of these its share to each agent."""
-    seller, kind = await _proceeds(work, order, owner)
+    seller, kind = _proceeds(order, owner, await ledger.platform(work))
     proceeds = await ledger.account_of(work, seller, kind, order.currency)
     shares = await commission.earn(work, order, proceeds) if order.needs_commission else []
     if not order.amount:
@@ -215,12 +216,12 @@ async def _collect(work: Unit, order: Order, owner: Tenant, account: LedgerAccou
         )
 
 
-async def _proceeds(work: Unit, order: Order, owner: Tenant) -> tuple[Tenant, LedgerAccountKind]:
+def _proceeds(order: Order, owner: Tenant, platform: Tenant) -> tuple[Tenant, LedgerAccountKind]:
     """Where the money of an order goes: what a merchant sells is the merchant's funds, all else the platform's
     sales."""
     if order.kind is OrderKind.SINGLE_ITEM:
         return owner, LedgerAccountKind.FUNDS
-    return await ledger.platform(work), LedgerAccountKind.SALES
+    return platform, LedgerAccountKind.SALES
 
 
 async def cancel(work: Unit, key: int, reason: str | None) -> Order:
@@ -260,9 +261,10 @@ async def refund(work: Unit, key: int, reason: str) -> Order:
 
 async def _give_back(work: Unit, order: Order, owner: Tenant) -> None:
     """Moves an order's money from its proceeds back to where it came from, and the agents' shares with it."""
-    seller, kind = await _proceeds(work, order, owner)
+    platform = await ledger.platform(work)
+    seller, kind = _proceeds(order, owner, platform)
     from_balance = order.pay_type is PayType.BALANCE
-    payee = owner if from_balance else await ledger.platform(work)
+    payee = owner if from_balance else platform
     target = LedgerAccountKind.PREPAYMENT if from_balance else LedgerAccountKind.REFUNDS_DUE
     accounts = await ledger.accounts_of(work, [(seller, kind), (payee, target)], order.currency)
     proceeds = accounts[seller.id, kind]
@@ -349,6 +351,8 @@ async def held(work: Unit, key: int, *, own: bool, field: str = "id") -> Order:
 async def content(work: Unit, order: Order) -> Content:
     """What is on an order, as far as its cards are within reach."""
     lines = list(await work.session.scalars(select(OrderLine).where(OrderLine.order_id == order.id)))
+    if not lines:
+        return [], []
     cards = await work.session.scalars(
         select(SimCard)
         .where(SimCard.id.in_([line.sim_card_id for line in lines]))

@@ -7,6 +7,7 @@ contracts and accounts refer to them. Beside its own rows, a person is mentioned
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,7 @@ from authz.principal import Principal, system
 from gateways.http import GatewayError
 from gateways.wechat import CodeRefusedError, wechat
 from models.base import ERASED, UNTOLD, table_of
-from models.identity import AccountStatus, EmailCodePurpose, EndUser, LoginProvider, LoginRecord
+from models.identity import AccountStatus, EndUser, LoginProvider, LoginRecord, VerificationCodePurpose
 from models.merchant_orders import ItemOrder
 from models.notifications import Notification, NotificationState
 from models.security import erased_columns, mapped_tables, person_column
@@ -35,6 +36,11 @@ log = structlog.get_logger()
 
 BY_ACCOUNT_NAME = ("end_user_login", "register_end_user")
 """The mutations of visitors that name a person by the account name."""
+
+
+NUMBER = re.compile(r"\+?\d+")
+TYPED_NUMBERS = (("phone",), ("input", "phone"))
+"""Where mutations are given a phone number, which everybody types in another way."""
 
 
 def tables() -> Iterator[tuple[Table, str]]:
@@ -65,7 +71,7 @@ async def close_own(work: Work, *, password: str | None, verification_code: str 
         if person.email is None or person.email_verified_at is None:
             raise Refusal("WRONG_CODE", "verificationCode")
         asked = verification_codes.address(person.email)
-        purpose = EmailCodePurpose.CLOSURE
+        purpose = VerificationCodePurpose.CLOSURE
         await verification_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
     else:
         await _recognise(work.runtime, person, login_code or "")
@@ -153,10 +159,12 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
         .where(sent.c.end_user_id == person.id, sent.c.state == NotificationState.QUEUED)
         .values(state=NotificationState.SUPPRESSED)
     )
-    mailed = await session.scalars(select(sent.c.address).where(sent.c.end_user_id == person.id).distinct())
+    sent_to = await session.scalars(select(sent.c.address).where(sent.c.end_user_id == person.id).distinct())
     confirmed = person.email if person.email_verified_at is not None else None
-    known = (person.phone, confirmed, person.wechat_openid, person.wechat_unionid, *mailed)
+    phones = validation.spellings(person.phone) if person.phone else set()
+    known = {*phones, confirmed, person.wechat_openid, person.wechat_unionid, *sent_to}
     addresses = sorted({one.lower() for one in known if one})
+    numbers = sorted({one.removeprefix("+") for one in addresses if NUMBER.fullmatch(one)})
     login = (person.login or "").lower()
     nobodys = tried.c.account_id.is_(None) & tried.c.end_user_id.is_(None) & (tried.c.tenant_id == person.tenant_id)
     await _clear(session, tried, nobodys & func.lower(tried.c.login).in_([login, *addresses]))
@@ -167,6 +175,7 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
         done.c.tenant_path.in_(above)
         & or_(
             *(func.strpos(said, one) > 0 for one in addresses),
+            *(func.regexp_replace(done.c.arguments[at].astext, r"\D", "", "g").in_(numbers) for at in TYPED_NUMBERS),
             done.c.mutation.in_(BY_ACCOUNT_NAME) & (func.lower(done.c.arguments[("input", "account")].astext) == login),
         ),
     )

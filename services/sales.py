@@ -20,7 +20,6 @@ from services.refusal import Refusal, not_found
 from services.runtime import Runtime
 
 MAX_DAYS = 366
-LAST_YEAR = 9998
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,18 @@ class AgentSales:
     sales: Sequence[CurrencySales]
 
 
-def check_days(first: date, last: date) -> None:
-    """INVALID where the days are in the wrong order, TOO_MANY for more than a year."""
-    if last < first or last.year > LAST_YEAR:
+def check_days(first: date, last: date, most: int = MAX_DAYS) -> None:
+    """INVALID where the days are in the wrong order, TOO_MANY for more than a year, or than so many."""
+    if last < first:
         raise Refusal("INVALID", "lastDay")
-    if (last - first).days >= MAX_DAYS:
-        raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
+    if (last - first).days >= most:
+        raise Refusal("TOO_MANY", "lastDay", limit=most)
 
 
 def between(moment: SQLColumnExpression[Any], first: date, last: date, zone: str) -> ColumnElement[bool]:
     """Whether a moment lies in a span of days, both included, by the days of a time zone."""
-    begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last + timedelta(days=1)))
-    return and_(moment >= func.timezone(zone, begins), moment < func.timezone(zone, ends))
+    begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last))
+    return and_(moment >= func.timezone(zone, begins), moment < func.timezone(zone, ends + timedelta(days=1)))
 
 
 async def of_agent(

@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 
 from authz.principal import system
-from models.identity import EmailCodePurpose, EndUser, LoginMethod, LoginOutcome
+from models.identity import EndUser, LoginMethod, LoginOutcome, VerificationCodePurpose
 from models.tenancy import Tenant
 from services import end_users, identity, logins, notifications, validation, verification_codes
+from services.conflicts import told_apart
 from services.identity import Tokens
 from services.notifications.kinds import PASSWORD_CHANGED
 from services.refusal import Refusal
 from services.runtime import DoorRules, Origin, Runtime, Work
-from services.verification_codes import MAIL, Way
+from services.verification_codes import MAIL, SMS, Way
+
+PHONE_CONSTRAINT = "uq_end_user_tenant_id_phone"
 
 
 async def log_in(
@@ -31,7 +34,9 @@ async def log_in(
     await logins.limit_attempts(runtime, origin)
     refused: Refusal | None = None
     try:
-        await verification_codes.redeem(runtime, origin, EmailCodePurpose.LOGIN, tenant_id, asked, verification_code)
+        await verification_codes.redeem(
+            runtime, origin, VerificationCodePurpose.LOGIN, tenant_id, asked, verification_code
+        )
     except Refusal as refusal:
         refused = refusal
     tokens: Tokens | None = None
@@ -69,7 +74,7 @@ async def reset_password(
     password = validation.password(new, "new")
     async with runtime.database.transaction(system("password reset")) as session:
         await verification_codes.redeem(
-            runtime, origin, EmailCodePurpose.PASSWORD_RESET, tenant_id, asked, verification_code
+            runtime, origin, VerificationCodePurpose.PASSWORD_RESET, tenant_id, asked, verification_code
         )
         person = await verification_codes.holder(session, MAIL, tenant_id, asked)
         if person is None:
@@ -94,7 +99,31 @@ async def confirm_email(work: Work, verification_code: str) -> EndUser:
     """
     person = await end_users.caller(work)
     asked = verification_codes.address(person.email)
-    purpose = EmailCodePurpose.CONFIRMATION
+    purpose = VerificationCodePurpose.CONFIRMATION
     await verification_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
     await end_users.verify_email(work.session, person)
+    return person
+
+
+async def confirm_phone(work: Work, phone: str, verification_code: str) -> EndUser:
+    """A phone number as the caller's own, by which the person can log in from now on (S0-40).
+
+    REQUIRED, INVALID_PHONE, WRONG_CODE; TAKEN (phone) where it is another person's of the same company.
+    """
+    person = await end_users.caller(work)
+    asked = verification_codes.number(phone)
+    purpose = VerificationCodePurpose.CONFIRMATION
+    await verification_codes.redeem(work.runtime, work.origin, purpose, person.tenant_id, asked, verification_code)
+    anothers = select(EndUser.id).where(
+        EndUser.tenant_id == person.tenant_id,
+        EndUser.phone.in_(validation.spellings(asked)),
+        EndUser.id != person.id,
+    )
+    async with work.as_the_system("confirmation of a phone number"):
+        if await work.session.scalar(anothers.limit(1)) is not None:
+            raise Refusal("TAKEN", "phone", value=asked)
+        await verification_codes.claim(work.session, SMS, person, asked)
+    person.phone = asked
+    async with told_apart(work.session, {PHONE_CONSTRAINT: ("phone", asked)}):
+        await work.session.flush()
     return person

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import orjson
-from sqlalchemy import DateTime, cast, distinct, func, select, text
+from sqlalchemy import cast, distinct, func, select, text
 from sqlalchemy.types import Date
 
 from authz.principal import ROOT_PATH, Principal, PrincipalKind, system
@@ -17,6 +17,7 @@ from models.tracking import BehaviourEvent
 from services import parameters, validation
 from services.refusal import Refusal, not_found
 from services.runtime import Origin, Runtime
+from services.sales import between, check_days
 
 MAX_BATCH = 100
 MAX_VISITOR_BATCH = 20
@@ -144,10 +145,9 @@ async def stats(
     Of a tenant and all below it, in its time zone; the caller's own where none is named. INVALID where the days are in
     the wrong order, TOO_MANY for more days or rows than can be told at once.
     """
-    if last < first:
-        raise Refusal("INVALID", "lastDay")
-    if (last - first).days >= MAX_DAYS:
-        raise Refusal("TOO_MANY", "lastDay", limit=MAX_DAYS)
+    check_days(first, last, MAX_DAYS)
+    for field, value in (("event", event), ("pageKey", page_key)):
+        validation.optional(value, field)
     async with runtime.database.transaction(principal) as session:
         tenant = await session.scalar(
             select(Tenant).where(Tenant.id == (principal.tenant_id if tenant_id is None else tenant_id))
@@ -156,7 +156,6 @@ async def stats(
             raise not_found("tenant")
         zone = tenant.time_zone
         path, end = tenant.path, tenant.path.rstrip(".") + "/"
-        begins, ends = (cast(datetime.combine(day, time()), DateTime) for day in (first, last))
         asked = (
             select(
                 cast(func.timezone(zone, BehaviourEvent.at), Date),
@@ -168,8 +167,7 @@ async def stats(
             .where(
                 BehaviourEvent.tenant_path >= path,
                 BehaviourEvent.tenant_path < end,
-                BehaviourEvent.at >= func.timezone(zone, begins),
-                BehaviourEvent.at < func.timezone(zone, ends + timedelta(days=1)),
+                between(BehaviourEvent.at, first, last, zone),
             )
             .group_by(text("1, 2, 3"))
             .order_by(text("1, 2, 3"))

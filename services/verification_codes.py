@@ -1,5 +1,5 @@
-"""Verification codes for end users, by mail or SMS: asked for by anybody, sent by a worker to whom they are meant for
-(S1-73).
+"""Verification codes for end users, by mail or SMS: asked for by anybody, sent by a worker to those for whom they are
+meant (S1-73).
 
 Whether somebody has an address shows nowhere: the request counts and writes down what was asked, whoever asks for
 whom; a worker finds out who is meant. The address waits encrypted.
@@ -18,7 +18,7 @@ from authz.access import END_USER
 from authz.principal import ROOT_PATH, system
 from authz.session import Database
 from authz.standing import in_business, served
-from models.identity import EmailCodePurpose, EndUser, LoginMethod
+from models.identity import EndUser, LoginMethod, VerificationCodePurpose
 from models.notifications import Notification, NotificationChannel
 from models.system import OutboxEvent
 from models.tenancy import Language, Tenant
@@ -58,7 +58,7 @@ class Way:
     spelled: Callable[[str | None], str]
     belongs: Callable[[str], ColumnElement[bool]]
     """Which end users have shown to read what is sent to an address, or were entered under it."""
-    to_anybody: frozenset[EmailCodePurpose] = frozenset()
+    to_anybody: frozenset[VerificationCodePurpose] = frozenset()
     """What a code is sent for to an address that is nobody's yet."""
 
 
@@ -68,7 +68,7 @@ MAIL = Way(
     LoginMethod.EMAIL_CODE,
     address,
     lambda asked: and_(func.lower(EndUser.email) == asked, EndUser.email_verified_at.is_not(None)),
-    frozenset({EmailCodePurpose.REGISTRATION, EmailCodePurpose.CONFIRMATION}),
+    frozenset({VerificationCodePurpose.REGISTRATION, VerificationCodePurpose.CONFIRMATION}),
 )
 SMS = Way(
     SMS_CODE,
@@ -76,6 +76,7 @@ SMS = Way(
     LoginMethod.SMS_CODE,
     number,
     lambda asked: EndUser.phone.in_(validation.spellings(asked)),
+    frozenset({VerificationCodePurpose.CONFIRMATION}),
 )
 WAYS = {way.channel.name: way for way in (MAIL, SMS)}
 
@@ -88,12 +89,15 @@ async def request(
     *,
     tenant_id: int,
     to: str,
-    purpose: EmailCodePurpose,
+    purpose: VerificationCodePurpose,
     language: str,
 ) -> None:
-    """Asks for a code. TOO_MANY_ATTEMPTS as ``codes.limit`` says, for addresses that nobody has too."""
+    """Asks for a code. TOO_MANY_ATTEMPTS as ``codes.limit`` says, for addresses that nobody has too; LOGIN_NOT_OFFERED
+    where the door lets nobody in by it."""
     if END_USER not in door.admission.roles:
         raise Refusal("NOT_POSSIBLE_HERE")
+    if purpose is VerificationCodePurpose.LOGIN and way.method.name not in door.login_methods:
+        raise Refusal("LOGIN_NOT_OFFERED")
     asked = way.spelled(to)
     await codes.limit(runtime.redis, runtime.keys, _place(purpose, tenant_id), asked, origin.ip)
     async with runtime.database.transaction(system("verification code")) as session:
@@ -128,7 +132,7 @@ async def send(
     """Sends a code to the address that was asked for: to a stranger's only what strangers need. A repeat sends a new
     code, and the earlier one stops working."""
     way = WAYS[channel]
-    asked, wanted = keys.decrypt(bytes.fromhex(encrypted), BINDING), EmailCodePurpose[purpose]
+    asked, wanted = keys.decrypt(bytes.fromhex(encrypted), BINDING), VerificationCodePurpose[purpose]
     async with database.transaction(system("verification code")) as session:
         serving = await session.scalar(select(Tenant).where(Tenant.id == tenant, in_business(Tenant.id)))
         if serving is None:
@@ -150,7 +154,7 @@ async def send(
 
 
 async def redeem(
-    runtime: Runtime, origin: Origin, purpose: EmailCodePurpose, tenant_id: int, asked: str, given: str
+    runtime: Runtime, origin: Origin, purpose: VerificationCodePurpose, tenant_id: int, asked: str, given: str
 ) -> None:
     """Uses a code up, as ``codes.redeem`` does."""
     place = _place(purpose, tenant_id)
@@ -167,20 +171,20 @@ async def holder(session: AsyncSession, way: Way, tenant_id: int, asked: str) ->
     return found[0] if len(found) == 1 else None
 
 
-async def claim(session: AsyncSession, person: EndUser) -> None:
+async def claim(session: AsyncSession, way: Way, person: EndUser, asked: str) -> None:
     """What was sent to the address before it was known whose it is becomes part of what is known of the person."""
     await session.execute(
         update(Notification)
         .where(
             Notification.tenant_id == person.tenant_id,
-            Notification.kind == EMAIL_CODE.key,
+            Notification.kind == way.kind.key,
             Notification.end_user_id.is_(None),
-            func.lower(Notification.address) == (person.email or "").lower(),
+            func.lower(Notification.address) == asked.lower(),
         )
         .values(end_user_id=person.id)
         .execution_options(synchronize_session=False)
     )
 
 
-def _place(purpose: EmailCodePurpose, tenant_id: int) -> str:
+def _place(purpose: VerificationCodePurpose, tenant_id: int) -> str:
     return f"end user {purpose.name} {tenant_id}"

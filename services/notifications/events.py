@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from authz.standing import in_business, in_service
 from models.identity import ApiKey, ApiKeyStatus, StaffAccount
 from models.system import Task, TaskKind, TaskStatus
 from models.tenancy import Tenant
-from models.webhook import WebhookEndpoint
+from models.webhook import WebhookEndpoint, WebhookStatus
 from services.messages import render
 from services.notifications.kinds import (
     API_KEY_EXPIRING,
@@ -102,10 +103,17 @@ async def api_keys_expiring(database: Database) -> None:
 
 
 async def webhook_disabled(database: Database, endpoint_id: int) -> None:
-    """A company whose endpoint was switched off is told, and so is its staff; a repeat tells nobody again."""
+    """A company whose endpoint was switched off, since it did not take what it was told, is told so, and so is its
+    staff, which need not know more of the address than the host; a repeat tells nobody again."""
     async with database.transaction(system("tell of a webhook that was switched off")) as session:
-        found = await session.scalar(select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id))
-        if found is None or found.disabled_at is None:
+        found = await session.scalar(
+            select(WebhookEndpoint).where(
+                WebhookEndpoint.id == endpoint_id,
+                WebhookEndpoint.status == WebhookStatus.FAILING,
+                in_business(WebhookEndpoint.tenant_id),
+            )
+        )
+        if found is None:
             return
         tenant = (await session.scalars(select(Tenant).where(Tenant.id == found.tenant_id))).one()
         for to in (Recipient.tenant(tenant), *await Recipient.staff_in_app(session, tenant)):
@@ -113,6 +121,6 @@ async def webhook_disabled(database: Database, endpoint_id: int) -> None:
                 session,
                 kind=WEBHOOK_DISABLED.key,
                 to=to,
-                parameters={"tenant": tenant.name, "url": found.url},
-                dedupe_key=f"webhook:{found.id}:{found.disabled_at:%Y%m%d%H%M%S}:{to.account_id}",
+                parameters={"tenant": tenant.name, "host": urlsplit(found.url).hostname or ""},
+                dedupe_key=f"webhook:{found.id}:{found.disabled_at:%Y%m%d%H%M%S}",
             )

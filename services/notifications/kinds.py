@@ -157,20 +157,22 @@ API_KEY_EXPIRING = Kind(
 )
 WEBHOOK_DISABLED = Kind(
     "webhook.disabled",
-    frozenset({"tenant", "url"}),
+    frozenset({"tenant", "host"}),
     {
         Language.ZH_CN: Text(
-            "Webhook 已停用", "{tenant}，您好：\n\nWebhook {url} 长时间未能送达，已自动停用。修复后请重新启用。\n"
+            "Webhook 已停用", "{tenant}，您好：\n\n{host} 上的 Webhook 长时间未能送达，已自动停用。修复后请重新启用。\n"
         ),
         Language.ZH_TW: Text(
-            "Webhook 已被停用", "{tenant}，您好：\n\nWebhook {url} 長時間未能送達，已自動停用。修復後請重新啟用。\n"
+            "Webhook 已被停用",
+            "{tenant}，您好：\n\n{host} 上的 Webhook 長時間未能送達，已自動停用。修復後請重新啟用。\n",
         ),
         Language.EN: Text(
             "A webhook has been switched off",
-            "Dear {tenant},\n\nThe webhook {url} has not taken what was sent for a long time, and has been switched "
-            "off. Switch it on again once it works.\n",
+            "Dear {tenant},\n\nThe webhook at {host} has not taken what was sent for a long time, and has been "
+            "switched off. Switch it on again once it works.\n",
         ),
     },
+    window=timedelta(days=30),
 )
 PASSWORD_RESET = Kind(
     "account.password_reset",

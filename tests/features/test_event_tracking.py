@@ -257,6 +257,9 @@ async def test_statistics_by_day_event_and_page_in_the_tenants_time_zone(world: 
         "counts": [count("2026-03-01", "open", "a", 3, 2), count("2026-03-02", "open", "b", 1, 1)],
         "errors": [],
     }
+    for field in ("event", "pageKey"):
+        refusal = (await stats(world, "2026-03-01", "2026-03-02", caller, **{field: "a\x00"}))["errors"]
+        assert [(one["code"], one["field"]) for one in refusal] == [("INVALID", field)]
     narrow = await stats(world, "2026-03-02", "2026-03-03", caller, event="press")
     assert narrow["counts"] == [count("2026-03-02", "press", "a", 1, 1), count("2026-03-03", "press", "a", 1, 1)]
     assert (await stats(world, "2026-03-02", "2026-03-02", caller, pageKey="b"))["counts"] == [

@@ -9,12 +9,14 @@ from typing import Any
 
 import openpyxl
 import pytest
+from graphql import GraphQLObjectType, get_named_type, get_nullable_type, is_list_type
 
 from authz.principal import system
 from authz.session import Database
-from planner.mapping import camel, registry
+from planner.mapping import camel, registry, snake
 from planner.pool import snapshot
 from planner.tables import Asking
+from server.app import the_graph
 from server.demo import add_account
 from tests.support.exported import (
     START,
@@ -376,7 +378,42 @@ async def test_a_report_is_written_as_it_is_told(world: World, format: str) -> N
         task, content = await exported(world, caller, SALES, variables=YEAR, format=format)
         assert (task["status"], task["total"], task["done"]) == ("SUCCEEDED", len(expected), len(expected))
         found = [[str(cell) for cell in row] for row in rows_of(content, format)]
-        assert found == [["name", "orders", "amount", "currency"], *expected]
+        told = [["Asia/Shanghai", *row] for row in expected]
+        assert found == [["timeZone", "name", "orders", "amount", "currency"], *told]
+
+
+async def test_what_stands_beside_the_rows_of_a_report_is_not_lost(world: World) -> None:
+    days = 'firstDay: "2026-01-01", lastDay: "2026-12-31"'
+    report = f"{{ agentSales({days}) {{ sales {{ currency }} activations timeZone }} }}"
+    # a report without rows is a row nevertheless, where something is told beside them
+    task, content = await exported(world, "north", report, format="CSV")
+    (header, row) = rows_of(content, "CSV")
+    assert (task["total"], header) == (1, ["activations", "timeZone", "currency"])
+    live = (await world.data("north", report))["agentSales"]
+    assert int(live["activations"]) > 0
+    assert row == [str(live["activations"]), "Asia/Shanghai", ""]
+    assert live["sales"] == []
+    card = world.card_ids("north")[1]
+    usage = f'{{ dataUsage({days.replace("12-31", "01-03")}, simCard: "{card}") {{ usedKb days {{ day usedKb }} }} }}'
+    _, content = await exported(world, "north", usage, format="CSV")
+    (header, *rows) = rows_of(content, "CSV")
+    assert header == ["dataUsage.usedKb", "day", "usedKb"]
+    live = (await world.data("north", usage))["dataUsage"]
+    assert rows == [[live["usedKb"], one["day"], one["usedKb"]] for one in live["days"]] or rows == [["0", "", ""]]
+
+
+def worked_out() -> set[str]:
+    """The queries that Python answers with one list of rows, or with why it does not."""
+    schema = the_graph().schema
+    assert schema.query_type is not None
+    found: set[str] = set()
+    for name, field in schema.query_type.fields.items():
+        of = get_named_type(field.type)
+        if registry.queries[snake(name)].live and isinstance(of, GraphQLObjectType) and "errors" in of.fields:
+            below = [get_nullable_type(one.type) for key, one in of.fields.items() if key != "errors"]
+            rows = [one for one in below if is_list_type(one) and isinstance(get_named_type(one), GraphQLObjectType)]
+            found |= {name} if len(rows) == 1 else set()
+    return found
 
 
 async def test_every_report_can_be_written(world: World) -> None:
@@ -386,8 +423,10 @@ async def test_every_report_can_be_written(world: World) -> None:
         "agentSales": f"{{ agentSales({days}) {{ sales {{ currency orders amount commission }} }} }}",
         "estimatedProfit": f"{{ estimatedProfit(level: CHILD, {days}) {{ profits {{ currency }} }} }}",
         "behaviourStats": f"{{ behaviourStats({days}) {{ counts {{ event }} }} }}",
+        "dataUsage": f'{{ dataUsage({days}, simCard: "{world.card_ids("north")[0]}") {{ days {{ day }} }} }}',
     }
     assert reports.keys() == {camel(name) for name, root in registry.queries.items() if root.report}
+    assert reports.keys() == worked_out()
     for name, operation in reports.items():
         task, content = await exported(world, "admin", operation, format="CSV")
         assert task["total"] == len(rows_of(content, "CSV")) - 1, name
@@ -406,4 +445,4 @@ async def test_what_is_no_report_or_is_not_told_is_refused(world: World) -> None
     await world.client.work_off()
     task = await task_of(world, "mall", id)
     assert (task["status"], task["errorCode"], task["resultFileUrl"]) == ("FAILED", "REPORT_REFUSED", None)
-    assert task["errorMessage"] == "The value is not valid."
+    assert task["errorMessage"] == "lastDay: The value is not valid."

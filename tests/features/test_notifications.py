@@ -779,6 +779,9 @@ async def test_codes_are_limited_by_address_and_by_ip(world: World) -> None:
     asked = [await desk.limit(f"{n}@example.com", "198.51.100.1") for n in range(31)]
     assert asked == ["OK"] * 30 + ["TOO_MANY_ATTEMPTS"]
     assert await desk.limit("other@example.com", "198.51.100.2") == "OK"
+    # what is refused to somebody does not use up what others may be sent
+    assert [await desk.limit("third@example.com", "198.51.100.1") for _ in range(6)] == ["TOO_MANY_ATTEMPTS"] * 6
+    assert await desk.limit("third@example.com", "198.51.100.2") == "OK"
     tried = [await desk.redeem("000000", address=f"{n}", ip="198.51.100.3") for n in range(61)]
     assert tried == ["WRONG_CODE"] * 60 + ["TOO_MANY_ATTEMPTS"]
     for name in await desk.redis.keys("trellis:codes-*"):

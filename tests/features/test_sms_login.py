@@ -14,7 +14,7 @@ from gateways.messaging.sms import Sms, SmsSettings
 from models.notifications import NotificationChannel
 from tests.support.mailbox import relay
 from tests.support.messengers import SMS_KEY, SMS_SECRET, Messengers
-from tests.support.people import payload, person_id, said, who
+from tests.support.people import payload, person_id, run, said, who
 from tests.support.serving import serving
 from tests.support.world import World
 
@@ -135,3 +135,91 @@ async def test_codes_to_a_phone_are_limited(world: World, phones: Messengers) ->
     assert said(await ask(world, f"+86{mine}")) == [("TOO_MANY_ATTEMPTS", None)]
     await relay(world)
     assert len(phones.sent) == 5
+
+
+async def logged_in(world: World, phones: Messengers, tenant: str = "north") -> str:
+    """The access token of a tenant's end user."""
+    mine = number(world, tenant)
+    token: str = (await enter(world, mine, await code_for(world, phones, mine, tenant), tenant))["session"][
+        "accessToken"
+    ]
+    return token
+
+
+@pytest.mark.feature("S0-40")
+async def test_a_phone_becomes_a_persons_by_a_code_that_was_sent_there(world: World, phones: Messengers) -> None:
+    token, fresh = await logged_in(world, phones), "13900000042"
+
+    async def confirm(phone: str, code: str) -> dict[str, Any]:
+        return await payload(world, "consumer", "ConfirmMyPhone", {"phone": phone, "verificationCode": code}, token)
+
+    async def sent_to(phone: str) -> str:
+        asked = await payload(world, "consumer", "SendMyPhoneCode", {"phone": phone}, token)
+        assert asked == {"done": True, "errors": []}
+        await relay(world)
+        assert phones.sent[-1]["PhoneNumbers"] == phone.removeprefix("+86")
+        code: str = phones.sent[-1]["TemplateParam"]["code"]
+        return code
+
+    for name, variables in (
+        ("SendMyPhoneCode", {"phone": fresh}),
+        ("ConfirmMyPhone", {"phone": fresh, "verificationCode": "123456"}),
+    ):
+        answer = await run(world, "consumer", name, variables)
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
+    assert said(await confirm(fresh, "123456")) == [("WRONG_CODE", "verificationCode")]
+    code = await sent_to(fresh)
+    assert said(await confirm("13900000043", code)) == [("WRONG_CODE", "verificationCode")]
+    # a code to log in by confirms nothing
+    assert said(await confirm(number(world), await code_for(world, phones, number(world)))) == [
+        ("WRONG_CODE", "verificationCode")
+    ]
+    found = await confirm(f"+86 {fresh[:3]}-{fresh[3:]}", code)
+    assert (found["errors"], found["endUser"]["phone"]) == ([], fresh)
+    assert said(await confirm(fresh, code)) == [("WRONG_CODE", "verificationCode")]
+    session = (await enter(world, fresh, await code_for(world, phones, fresh)))["session"]
+    assert await who(world, "consumer", session["accessToken"]) == person_id(world.end_users["north"].id)
+    # another person's stays that person's, however it is written
+    await world.sql(
+        "UPDATE end_user SET tenant_id = $1, tenant_path = $2, phone = '+8613900000044' WHERE id = $3",
+        world.tenants["north"].id,
+        world.tenants["north"].path,
+        world.end_users["south"].id,
+    )
+    assert said(await confirm("13900000044", await sent_to("13900000044"))) == [("TAKEN", "phone")]
+    assert said(await confirm("abc", "123456")) == [("INVALID_PHONE", "phone")]
+    # what was sent before it was known whose the number is belongs to the person
+    rows = await world.sql("SELECT end_user_id FROM notification WHERE address = $1", fresh)
+    assert {row["end_user_id"] for row in rows} == {world.end_users["north"].id}
+
+
+TRIED = "{ loginRecords(filter: {method: {eq: SMS_CODE}}) { nodes { login } } }"
+
+
+async def test_the_login_log_masks_numbers(world: World, phones: Messengers) -> None:
+    await logged_in(world, phones)
+    mine = number(world)
+    assert (await world.data("north", TRIED))["loginRecords"]["nodes"] == [{"login": f"{mine[:3]}****{mine[-4:]}"}]
+    assert (await world.data("admin", TRIED))["loginRecords"]["nodes"] == [{"login": mine}]
+    # a part of a number finds nothing where it is masked
+    part = TRIED.replace("filter: {", f'filter: {{login: {{startsWith: "{mine[:6]}"}}, ')
+    assert await world.codes("north", part) == ["FORBIDDEN"]
+    assert len((await world.data("admin", part))["loginRecords"]["nodes"]) == 1
+    names = "{ loginRecords(filter: {method: {eq: PASSWORD}}) { nodes { login } } }"
+    assert {one["login"] for one in (await world.data("north", names))["loginRecords"]["nodes"]} >= {"north"}
+
+
+async def test_an_erased_persons_number_stays_nowhere(world: World, phones: Messengers) -> None:
+    mine, person = number(world), world.end_users["north"]
+    await world.sql("UPDATE end_user SET phone = '+86' || phone, status = 'DISABLED' WHERE id = $1", person.id)
+    typed = f"+86 {mine[:3]}-{mine[3:7]}-{mine[7:]}"
+    await ask(world, typed)
+    await enter(world, typed, "123456")
+    held = f"""SELECT 1 FROM (SELECT login AS said FROM login_record UNION ALL SELECT arguments::text
+        FROM operation_record) told WHERE regexp_replace(said, '[^0-9]', '', 'g') LIKE '%{mine}%'"""
+    assert len(await world.sql(held)) == 3
+    erase = """mutation($id: ID!) { eraseEndUser(input: {endUser: $id, reason: "asked for it"}) {
+        errors { code field } } }"""
+    assert (await world.data("admin", erase, {"id": person_id(person.id)}))["eraseEndUser"]["errors"] == []
+    await world.client.work_off()
+    assert await world.sql(held) == []

@@ -530,15 +530,28 @@ async def test_an_endpoint_that_never_answers_is_switched_off_with_a_notice(insi
         await tell(inside)
         (notice,) = other.received
         assert json.loads(notice.body)["data"] == {"webhookEndpoint": dead}
-        # its people are told, too: once, whoever of them looks
-        await inside.sql("UPDATE outbox_event SET sent_at = NULL WHERE topic = 'webhook.disabled'")
-        for _ in range(2):
+        # its people are told, too, by mail and in the application: once, however often and late the event comes
+        await inside.sql("UPDATE tenant SET email = 'post@south.example' WHERE id = $1", inside.tenants["south"].id)
+        for age in ("0", "25 hours", "26 hours"):
+            await inside.sql("UPDATE outbox_event SET sent_at = NULL WHERE topic = 'webhook.disabled'")
             await inside.client.work_off()
+            await inside.sql(
+                f"UPDATE notification SET created_at = now() - interval '{age}' WHERE state <> 'SUPPRESSED'"
+            )
         told = """{ notifications(filter: {kind: {eq: "webhook.disabled"}, state: {ne: SUPPRESSED}}) {
             nodes { channel body } } }"""
-        (said,) = (await inside.data("south", told))["notifications"]["nodes"]
-        assert said["channel"] == "IN_APP"
-        assert receiver.url in said["body"]
+        said = (await inside.data("south", told))["notifications"]["nodes"]
+        # there is no mail server here: a mail is tried anew
+        assert {one["channel"] for one in said} == {"EMAIL", "IN_APP"}
+        (body,) = [one["body"] for one in said if one["channel"] == "IN_APP"]
+        assert "127.0.0.1" in body
+        assert receiver.url not in body
+        # of one that somebody switched off by hand nobody is told, though the event comes late
+        assert (await change(inside, "south", UPDATE, {"input": {"id": dead, "active": False}}))["errors"] == []
+        await inside.sql("DELETE FROM notification")
+        await inside.sql("UPDATE outbox_event SET sent_at = NULL WHERE topic = 'webhook.disabled'")
+        await inside.client.work_off()
+        assert (await inside.data("south", told))["notifications"]["nodes"] == []
         # it is told nothing more, until somebody switches it on
         await suspend(inside, "south", active(inside, "south")[1:2], key="k2")
         assert await tell(inside) == 0
