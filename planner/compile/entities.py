@@ -63,7 +63,8 @@ class Entities(Conditions, ABC):
         fallible = False
         for stored, name in entity.concrete.items():
             if self.grants.reach_of(name, "id", Act.READ) is not None:
-                parts[stored], fails = self.concrete(self.registry.entities[name], at, sets, path, where, many)
+                concrete = self.registry.entities[name]
+                parts[stored], fails = self.concrete(concrete, at, sets, path, where, many, shared=True)
                 fallible = fallible or fails
         if len(parts) == len(entity.concrete) and len(set(parts.values())) == 1:
             return next(iter(parts.values())), fallible
@@ -74,8 +75,17 @@ class Entities(Conditions, ABC):
         return expression, fallible
 
     def concrete(
-        self, entity: Entity, at: At, sets: Selections, path: tuple[str, ...], where: str, many: int
+        self,
+        entity: Entity,
+        at: At,
+        sets: Selections,
+        path: tuple[str, ...],
+        where: str,
+        many: int,
+        *,
+        shared: bool = False,
     ) -> tuple[str, bool]:
+        """The same for one type, which may be one of several that a row may be of."""
         graphql_type = self.graph.schema.type_map[entity.name]
         assert isinstance(graphql_type, GraphQLObjectType)
         self.objects += 1
@@ -108,11 +118,20 @@ class Entities(Conditions, ABC):
                     definition = graphql_type.fields[name]
                     place = f"{where}+({key!r},)"
                     narrow = reach if narrowed else None
-                    at.made[same] = self.related(entity, declared, at, definition, nodes, here, place, many, narrow)
+                    inside = "p" if shared else place
+                    made = self.related(entity, declared, at, definition, nodes, here, inside, many, narrow)
+                    at.made[same] = self.apart(*made, place) if shared else made
                 part, fails = at.made[same]
                 fallible = fallible or fails
                 parts.append(f"{key!r}:{part}")
         return "{" + ",".join(parts) + "}", fallible
+
+    def apart(self, expression: str, fallible: bool, where: str) -> tuple[str, bool]:
+        """An expression as a function of its own: written out in each type that shares it, it would become so many
+        times longer with every level."""
+        name = f"part{len(self.source)}"
+        self.source.append(f"def {name}(r,S,p):\n return {expression}\n")
+        return f"{name}(r,S,{where if fallible else None})", fallible
 
     def related(
         self,

@@ -138,6 +138,7 @@ def test_the_confidential_is_granted_by_name_only() -> None:
         "EndUser.emailUnmasked": ["end_user", "platform_admin"],
         "EndUser.phoneUnmasked": ["end_user", "platform_admin"],
         "ImpersonateInput.write": ["platform_admin"],
+        "LoginRecord.loginUnmasked": [*staff, "end_user"],
         "OperationRecord.arguments": ["platform_admin"],
         "SimCard.iccid": platform,
         "StaffAccount.phoneUnmasked": staff,

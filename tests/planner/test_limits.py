@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from authz.coordinates import Act
 from authz.grants import Grants
 from authz.principal import Principal
 from authz.scopes import Scope
+from planner.compile import compile_plan
 from planner.compile.conditions import MAX_CONDITIONS
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.operation import DocumentLimits, Documents
@@ -80,6 +82,26 @@ async def test_an_operation_is_no_larger_than_can_be_compiled_at_once(rich_world
     limits = DocumentLimits(max_cost=10**9)
     assert await ask(rich_world, f"{text} fragment F9 on Tenant {{ name }}", limits=limits) == ["LIMIT_EXCEEDED"]
     assert await ask(rich_world, nested(12), limits=limits) == []
+
+
+@pytest.mark.parametrize("account", ["north", "admin"])
+@pytest.mark.parametrize("inside", ["parent { name", "parent { __typename id", "parent { ... on Agent { level } name"])
+async def test_what_types_share_is_written_once(rich_world: World, account: str, inside: str) -> None:
+    """The code of a plan grows by as much with each level, though a row may be of any type of an interface."""
+    caller = await principal(rich_world, account)
+    limits = DocumentLimits(max_depth=20, max_cost=10**9)
+    planner = Planner(rich_world, the_graph(), limits)
+
+    def written(levels: int) -> int:
+        text = f"{{ tenants {{ nodes {{ {f'{inside} ' * levels} {'}' * levels} }} }} }}"
+        operation = planner.operation(caller, text)
+        return len(compile_plan(the_graph(), operation, caller.grants, caller.shape, {}, limits).source)
+
+    sizes = [written(levels) for levels in range(3, 13)]
+    steps = [after - before for before, after in itertools.pairwise(sizes)]
+    assert max(steps) < 1.2 * min(steps)
+    text = f"{{ tenants {{ nodes {{ {f'{inside} ' * 9} {'}' * 9} }} }} }}"
+    assert "errors" not in await planner.answer(caller, text)
 
 
 async def test_filters_are_bounded(rich_world: World, statements: list[str]) -> None:
