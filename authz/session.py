@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import Any
 
@@ -191,26 +192,36 @@ def _claim(session: Session, *_: object) -> None:
                 raise ScopeError(f"{type(row).__name__} at {path!r} lies outside {principal.path!r}")
 
 
+_inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
+"""Whether whoever asks for a transaction is in the midst of one."""
+
+
+def _engine(dsn: str, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
+        connect_args={
+            "ssl": False,
+            "server_settings": {"TimeZone": "UTC", "application_name": "trellis", "jit": "off"},
+        },
+        **options,
+    )
+
+
 class Database:
     """The database as services use it: one transaction at a time, for one principal."""
 
     def __init__(self, dsn: str, pool_size: int = 8, *, pooled: bool = True) -> None:
         self.dsn = dsn
-        url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size} if pooled else {}
         if not pooled:
             options["poolclass"] = NullPool
-        self.engine: AsyncEngine = create_async_engine(
-            url,
-            connect_args={
-                "ssl": False,
-                "server_settings": {"TimeZone": "UTC", "application_name": "trellis", "jit": "off"},
-            },
-            **options,
-        )
+        self.engine = _engine(dsn, **options)
+        # what is begun within a transaction must not wait for the connections of others that are as far
+        self._within = _engine(dsn, pool_size=2, max_overflow=-1) if pooled else self.engine
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._within.dispose()
 
     @asynccontextmanager
     async def alone(self, work: str) -> AsyncIterator[bool]:
@@ -231,15 +242,20 @@ class Database:
         """One transaction in which only the principal's rows exist; commits at the end, rolls back on any error.
 
         ``exercised``: the permission on whose rows it acts, where that may be fewer than those that it sees."""
-        async with AsyncSession(
-            self.engine,
-            sync_session_class=ScopedSession,
-            expire_on_commit=False,
-            info={"principal": principal, "exercised": exercised},
-        ) as session:
-            await _tell(session, principal)
-            yield session
-            await session.commit()
+        outermost = not _inside.get()
+        _inside.set(True)
+        try:
+            async with AsyncSession(
+                self.engine if outermost else self._within,
+                sync_session_class=ScopedSession,
+                expire_on_commit=False,
+                info={"principal": principal, "exercised": exercised},
+            ) as session:
+                await _tell(session, principal)
+                yield session
+                await session.commit()
+        finally:
+            _inside.set(not outermost)
 
 
 _ALONE = text("SELECT pg_try_advisory_lock(hashtextextended(:work, 0))")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphql import (
     DocumentNode,
     EnumTypeDefinitionNode,
     FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLSchema,
+    InlineFragmentNode,
     InputObjectTypeDefinitionNode,
     InterfaceTypeDefinitionNode,
     ListTypeNode,
@@ -17,6 +20,7 @@ from graphql import (
     NonNullTypeNode,
     ObjectTypeDefinitionNode,
     OperationDefinitionNode,
+    SelectionNode,
     SelectionSetNode,
     TypeNode,
     UnionTypeDefinitionNode,
@@ -32,6 +36,11 @@ from authz.scopes import within
 from planner.assemble import Graph
 from planner.mapping import Entity, camel, snake
 
+MAX_LISTS = 12
+"""Lists of the schema that an operation may select: what tools ask for has nine."""
+LISTS = frozenset({"types", "fields", "inputFields", "args", "interfaces", "possibleTypes", "enumValues", "directives"})
+CHAINED = frozenset({"fields", "inputFields"})
+"""Lists of which one below another would multiply what is told by the width of the schema."""
 ROOTS = {"Query": Act.READ, "Mutation": Act.CALL, "Subscription": Act.CALL}
 BUILT_IN = frozenset({"String", "Int", "Float", "Boolean", "ID"})
 
@@ -166,6 +175,30 @@ def _references(node: Any) -> Iterable[str]:
     if isinstance(node, UnionTypeDefinitionNode):
         for member in node.types or ():
             yield member.name.value
+
+
+def too_wide(fields: Sequence[FieldNode], fragments: Mapping[str, FragmentDefinitionNode]) -> bool:
+    """Whether introspection selects more of the schema than any tool asks for; it is worked out at once."""
+    known: dict[tuple[int, bool], int] = {}
+
+    def lists(selections: Sequence[SelectionNode], chained: bool) -> int:
+        """How many lists are selected; those of a fragment are counted once and told as often as it is spread."""
+        same = (id(selections), chained)
+        if same not in known:
+            known[same] = sum(lists_of(node, chained) for node in selections)
+        return known[same]
+
+    def lists_of(node: SelectionNode, chained: bool) -> int:
+        if isinstance(node, FragmentSpreadNode):
+            return lists(fragments[node.name.value].selection_set.selections, chained)
+        assert isinstance(node, FieldNode | InlineFragmentNode)
+        here = 0
+        if isinstance(node, FieldNode) and node.name.value in LISTS:
+            here = MAX_LISTS + 1 if chained and node.name.value in CHAINED else 1
+            chained = chained or node.name.value in CHAINED
+        return here + (lists(node.selection_set.selections, chained) if node.selection_set is not None else 0)
+
+    return lists(fields, False) > MAX_LISTS
 
 
 def introspect(

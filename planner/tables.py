@@ -13,7 +13,6 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -120,6 +119,7 @@ class _Selected:
     ) -> None:
         self.graph = graph
         self.limits = limits
+        self._known: dict[tuple[str, tuple[int, ...]], list[Path]] = {}
         self.operation = operation
         self.variables = variables
         # who asks does not matter to what an operation selects
@@ -144,32 +144,36 @@ class _Selected:
         self.root = replace(nodes[0], selection_set=merged, directives=())
 
     def columns(self, kind: Any, sets: Sequence[SelectionSetNode], path: Path = ()) -> list[Path]:
-        """The paths of the leaf fields, once each."""
-        leaves = list(islice(self._leaves(kind, sets, path), MAX_LEAVES + 1))
-        if len(leaves) > MAX_LEAVES:
-            raise GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS", limit=MAX_LEAVES)
-        return list(dict.fromkeys(leaves))
+        """The paths of the leaf fields, once each, of each type that the rows may be of.
 
-    def _leaves(self, kind: Any, sets: Sequence[SelectionSetNode], path: Path) -> Iterator[Path]:
-        """The paths of the leaf fields, of each type that the rows may be of."""
+        What several types share is read once: with every level it would be so many times more.
+        """
         assert isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)
-        possible = self.graph.schema.get_possible_types(kind) if isinstance(kind, GraphQLInterfaceType) else [kind]
-        for concrete in possible:
-            for key, nodes in self.reader.collect(concrete, sets).items():
-                name, here = nodes[0].name.value, (*path, key)
-                if name == "__typename":
-                    yield here
-                    continue
-                entity = self.graph.registry.entities.get(concrete.name)
-                if entity is not None and name in entity.fields and entity.fields[name].kind == "live":
-                    raise GraphRefusal("LIVE_FIELD", f"{concrete.name}.{name}", path=here)
-                of = concrete.fields[name].type
-                if is_leaf_type(get_named_type(of)):
-                    yield here
-                elif get_named_type(of).name.endswith("Connection") or is_list_type(get_nullable_type(of)):
-                    raise GraphRefusal("NESTED_LIST", f"{concrete.name}.{name}", path=here)
-                else:
-                    yield from self._leaves(get_named_type(of), self.reader.below(nodes), here)
+        same = (kind.name, tuple(map(id, sets)))
+        if same not in self._known:
+            possible = self.graph.schema.get_possible_types(kind) if isinstance(kind, GraphQLInterfaceType) else [kind]
+            found = dict.fromkeys(leaf for concrete in possible for leaf in self._leaves(concrete, sets, path))
+            if len(found) > MAX_LEAVES:
+                raise GraphRefusal("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS", limit=MAX_LEAVES)
+            self._known[same] = list(found)
+        return self._known[same]
+
+    def _leaves(self, concrete: GraphQLObjectType, sets: Sequence[SelectionSetNode], path: Path) -> Iterator[Path]:
+        for key, nodes in self.reader.collect(concrete, sets).items():
+            name, here = nodes[0].name.value, (*path, key)
+            if name == "__typename":
+                yield (key,)
+                continue
+            entity = self.graph.registry.entities.get(concrete.name)
+            if entity is not None and name in entity.fields and entity.fields[name].kind == "live":
+                raise GraphRefusal("LIVE_FIELD", f"{concrete.name}.{name}", path=here)
+            of = concrete.fields[name].type
+            if is_leaf_type(get_named_type(of)):
+                yield (key,)
+            elif get_named_type(of).name.endswith("Connection") or is_list_type(get_nullable_type(of)):
+                raise GraphRefusal("NESTED_LIST", f"{concrete.name}.{name}", path=here)
+            else:
+                yield from ((key, *below) for below in self.columns(get_named_type(of), self.reader.below(nodes), here))
 
     def asked(self, root: FieldNode, *more: VariableDefinitionNode) -> Operation:
         """The operation with this as its root."""

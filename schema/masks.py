@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, case, func
+from sqlalchemy import ColumnElement, Text, case, func, or_
 
+SHORTEST = 7
+"""Digits of which a telephone number has at least so many."""
 LONG = 10
 """Characters of a telephone number of which seven may be shown."""
 
@@ -34,13 +36,15 @@ def masked_account(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def masked_login(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """An account name as it is; a mail address or a phone number masked."""
-    return case((column.regexp_match(r"@|^[+]?[0-9 -]+$"), masked_address(column)), else_=column)
+    """An account name as it is; what may be a mail address or a phone number masked, however it is written."""
+    digits = func.regexp_replace(column, "[^0-9０-９]", "", "g")
+    address = or_(column.regexp_match("[@＠]"), func.length(digits) >= SHORTEST)
+    return case((address, masked_address(column)), else_=column)
 
 
 def masked_address(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """``a***@example.com`` for a mail address; anything else as a phone number."""
     return case(
-        (func.strpos(column, "@") > 0, func.regexp_replace(column, "^(.?)[^@]*@", r"\1***@")),
+        (column.regexp_match("[@＠]"), func.regexp_replace(column, "^(.?)[^@＠]*[@＠]", r"\1***@")),
         else_=masked_phone(column),
     )

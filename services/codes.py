@@ -12,6 +12,7 @@ five wrong tries. Redis keeps a keyed digest of it and nothing else. Use::
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
 from typing import Any
 
@@ -25,6 +26,7 @@ MINUTES = 10
 TRIES = 5
 CODES_PER_ADDRESS = 5
 CODES_PER_IP = 30
+CODES_PER_PERSON = 10
 TRIES_PER_IP = 60
 LIMIT_SECONDS = 3600
 
@@ -46,13 +48,18 @@ return redis.call('DEL', KEYS[1])
 """Uses a code up. Of two callers with the right code one is told 1."""
 
 
-async def limit(server: redis.Redis, keys: Keys, purpose: str, address: str, ip: str | None) -> None:
-    """Counts a request for a code: five an hour for an address, thirty from an IP. TOO_MANY_ATTEMPTS beyond.
+async def limit(
+    server: redis.Redis, keys: Keys, purpose: str, address: str, ip: str | None, *, by: str | None = None
+) -> None:
+    """Counts a request for a code: five an hour for an address, thirty from an IP, ten ``by`` one person who is known.
+    TOO_MANY_ATTEMPTS beyond.
 
     To be called before it is known whether anybody has the address, so that the answer does not tell.
     """
     # first whoever asks: what is refused there must not use up what the address may be sent
-    await _count(server, f"trellis:codes-from:{ip}", CODES_PER_IP)
+    await _count(server, f"trellis:codes-from:{network(ip)}", CODES_PER_IP)
+    if by is not None:
+        await _count(server, f"trellis:codes-by:{by}", CODES_PER_PERSON)
     await _count(server, f"trellis:codes-to:{_place(keys, purpose, address)}", CODES_PER_ADDRESS)
 
 
@@ -71,7 +78,7 @@ async def issue(server: redis.Redis, keys: Keys, purpose: str, address: str) -> 
 async def redeem(server: redis.Redis, keys: Keys, purpose: str, address: str, given: str, ip: str | None) -> None:
     """Uses a code up. WRONG_CODE for a wrong, used, expired or never issued one alike; TOO_MANY_ATTEMPTS after sixty
     tries in an hour from an IP."""
-    await _count(server, f"trellis:codes-tried-from:{ip}", TRIES_PER_IP)
+    await _count(server, f"trellis:codes-tried-from:{network(ip)}", TRIES_PER_IP)
     name = _name(keys, purpose, address)
     digest = _digest(keys, purpose, address, given.strip())
     kept: Any = await server.eval(TRY, 1, name, str(TRIES))
@@ -79,6 +86,15 @@ async def redeem(server: redis.Redis, keys: Keys, purpose: str, address: str, gi
     right = hmac.compare_digest(found, digest)
     if not right or not await server.eval(TAKE, 1, name, digest):
         raise Refusal("WRONG_CODE", "verificationCode")
+
+
+def network(ip: str | None) -> str:
+    """Whom an IP counts for: itself, or of version 6 the sixty-four bits that one subscriber has."""
+    try:
+        found = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return str(ip)
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
 
 
 async def _count(server: redis.Redis, name: str, most: int) -> None:

@@ -162,7 +162,6 @@ async def earn(work: Unit, order: Order, sales: LedgerAccount) -> list[ledger.Mo
     shares = _summed((agent, amount) for agent, amount, _ in earned)
     if any(margin for *_, margin in earned):
         work.later("commission.credit", {"order": order.id}, of=order)
-    order.commission_status = CommissionStatus.SHARED if shares else CommissionStatus.NONE
     return await _movements(work, order, TransferKind.COMMISSION, sales, shares)
 
 

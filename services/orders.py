@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import exists, func, insert, select, update
@@ -17,7 +18,7 @@ from authz.session import Database
 from models.base import table_of
 from models.catalog import CatalogStatus, DataPackage
 from models.ledger import LedgerAccount, LedgerAccountKind, LedgerEntry, TransferKind
-from models.orders import Order, OrderKind, OrderLine, OrderStatus, PackageOrder, PayType
+from models.orders import CommissionStatus, Order, OrderKind, OrderLine, OrderStatus, PackageOrder, PayType
 from models.payments import Payment, PaymentStatus
 from models.sim import SimCard, SimStatus
 from models.system import OutboxEvent
@@ -171,7 +172,13 @@ Content = tuple[Sequence[OrderLine], Sequence[SimCard]]
 
 
 async def settle(
-    work: Unit, order: Order, owner: Tenant, content: Content, account: LedgerAccount | None, pay_type: PayType
+    work: Unit,
+    order: Order,
+    owner: Tenant,
+    content: Content,
+    account: LedgerAccount | None,
+    pay_type: PayType,
+    transaction_no: str | None = None,
 ) -> None:
     """What follows from a payment out of an account, all of it or none: the proceeds, the shares of the agents, and the
     packages on their cards. What is paid at a counter comes out of no account. The order is held; but for cash, only
@@ -181,39 +188,42 @@ async def settle(
     if lines:
         _check_in_service(cards)
         await subscriptions.queue(work, cards, lines, owner.time_zone)
-    # what becomes of the order is written once
-    with work.session.no_autoflush:
-        order.status, order.pay_type, order.paid_at = status, pay_type, datetime.now(UTC)
-        if account is not None:
-            await _collect(work, order, owner, account)
+    if account is not None:
+        await _collect(work, order, owner, account, pay_type)
+    order.status, order.pay_type, order.paid_at = status, pay_type, datetime.now(UTC)
+    order.third_party_order_no = transaction_no
     await work.session.flush()
     _tell(work, order)
     if lines:
         await direct_orders.begin(work, order)
 
 
-async def _collect(work: Unit, order: Order, owner: Tenant, account: LedgerAccount) -> None:
+async def _collect(work: Unit, order: Order, owner: Tenant, account: LedgerAccount, pay_type: PayType) -> None:
     """Moves an order's money to its proceeds, and of these its share to each agent."""
     seller, kind = _proceeds(order, owner, await ledger.platform(work))
     proceeds = await ledger.account_of(work, seller, kind, order.currency)
     shares = await commission.earn(work, order, proceeds) if order.needs_commission else []
-    if not order.amount:
-        return
-    sale = ledger.Movement(
-        owner,
-        TransferKind.ORDER,
-        f"order:{order.id}:paid",
-        {account: -order.amount, proceeds: order.amount},
-        order.order_no,
-    )
-    moved = await ledger.move(work, [sale, *shares])
-    order.transfer_id = moved[0].id
-    if order.pay_type is PayType.BALANCE:
-        order.balance_after = await work.session.scalar(
-            select(LedgerEntry.balance_after).where(
-                LedgerEntry.transfer_id == order.transfer_id, LedgerEntry.ledger_account_id == account.id
-            )
+    transfer_id: int | None = None
+    balance_after: Decimal | None = None
+    if order.amount:
+        sale = ledger.Movement(
+            owner,
+            TransferKind.ORDER,
+            f"order:{order.id}:paid",
+            {account: -order.amount, proceeds: order.amount},
+            order.order_no,
         )
+        transfer_id = (await ledger.move(work, [sale, *shares]))[0].id
+        if pay_type is PayType.BALANCE:
+            balance_after = await work.session.scalar(
+                select(LedgerEntry.balance_after).where(
+                    LedgerEntry.transfer_id == transfer_id, LedgerEntry.ledger_account_id == account.id
+                )
+            )
+    # only now, so that the order is written once
+    order.transfer_id, order.balance_after = transfer_id, balance_after
+    if order.needs_commission:
+        order.commission_status = CommissionStatus.SHARED if shares else CommissionStatus.NONE
 
 
 def _proceeds(order: Order, owner: Tenant, platform: Tenant) -> tuple[Tenant, LedgerAccountKind]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import DateTime, LargeBinary, Table, Text, cast, func, null, or_, select, update
+from sqlalchemy import ColumnElement, DateTime, LargeBinary, Table, Text, cast, func, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from authz.principal import Principal, system
@@ -39,7 +39,7 @@ BY_ACCOUNT_NAME = ("end_user_login", "register_end_user")
 
 
 NUMBER = re.compile(r"\+?\d+")
-TYPED_NUMBERS = (("phone",), ("input", "phone"))
+TYPED_NUMBERS = (("phone",), ("input", "phone"), ("input", "account"))
 """Where mutations are given a phone number, which everybody types in another way."""
 
 
@@ -167,7 +167,8 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
     numbers = sorted({one.removeprefix("+") for one in addresses if NUMBER.fullmatch(one)})
     login = (person.login or "").lower()
     nobodys = tried.c.account_id.is_(None) & tried.c.end_user_id.is_(None) & (tried.c.tenant_id == person.tenant_id)
-    await _clear(session, tried, nobodys & func.lower(tried.c.login).in_([login, *addresses]))
+    typed = or_(func.lower(tried.c.login).in_([login, *addresses]), _digits(tried.c.login).in_(numbers))
+    await _clear(session, tried, nobodys & typed)
     said = func.lower(cast(done.c.arguments, Text))
     await _clear(
         session,
@@ -175,7 +176,7 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
         done.c.tenant_path.in_(above)
         & or_(
             *(func.strpos(said, one) > 0 for one in addresses),
-            *(func.regexp_replace(done.c.arguments[at].astext, r"\D", "", "g").in_(numbers) for at in TYPED_NUMBERS),
+            *(_digits(done.c.arguments[at].astext).in_(numbers) for at in TYPED_NUMBERS),
             done.c.mutation.in_(BY_ACCOUNT_NAME) & (func.lower(done.c.arguments[("input", "account")].astext) == login),
         ),
     )
@@ -186,6 +187,10 @@ async def _forget_mentions(session: AsyncSession, person: EndUser) -> None:
         unclaimed = sent.c.end_user_id.is_(None) & (sent.c.tenant_id == person.tenant_id)
         code = (sent.c.kind == EMAIL_CODE.key) & (func.lower(sent.c.address) == person.email.lower())
         await _clear(session, sent, unclaimed & code)
+
+
+def _digits(typed: ColumnElement[Any]) -> ColumnElement[str]:
+    return func.regexp_replace(typed, r"\D", "", "g")
 
 
 # -- telling what is known ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from models.tenancy import Tenant
 from services import end_users, identity, logins, notifications, validation, verification_codes
 from services.conflicts import told_apart
 from services.identity import Tokens
-from services.notifications.kinds import PASSWORD_CHANGED
+from services.notifications.kinds import PASSWORD_CHANGED, PHONE_CHANGED
 from services.refusal import Refusal
 from services.runtime import DoorRules, Origin, Runtime, Work
 from services.verification_codes import MAIL, SMS, Way
@@ -106,7 +106,7 @@ async def confirm_email(work: Work, verification_code: str) -> EndUser:
 
 
 async def confirm_phone(work: Work, phone: str, verification_code: str) -> EndUser:
-    """A phone number as the caller's own, by which the person can log in from now on (S0-40).
+    """A phone number as the caller's own, by which the person can log in from now on, and is told so by mail (S0-40).
 
     REQUIRED, INVALID_PHONE, WRONG_CODE; TAKEN (phone) where it is another person's of the same company.
     """
@@ -123,6 +123,13 @@ async def confirm_phone(work: Work, phone: str, verification_code: str) -> EndUs
         if await work.session.scalar(anothers.limit(1)) is not None:
             raise Refusal("TAKEN", "phone", value=asked)
         await verification_codes.claim(work.session, SMS, person, asked)
+        if asked != person.phone:
+            await notifications.send(
+                work.session,
+                kind=PHONE_CHANGED.key,
+                to=await notifications.Recipient.person(work.session, person),
+                parameters={"tenant": (await work.owner_of(person)).name, "phone": f"****{asked[-4:]}"},
+            )
     person.phone = asked
     async with told_apart(work.session, {PHONE_CONSTRAINT: ("phone", asked)}):
         await work.session.flush()

@@ -58,13 +58,19 @@ def phone(value: str | None, field: str) -> str | None:
     return found
 
 
-CHINA = "+86"
+CHINA = ("+86", "0086", "86")
+_CHINESE = re.compile(r"(?:\+86|(?:00)?86(?=1\d{10}$))")
+
+
+def bare_number(phone: str) -> str:
+    """A phone number without blanks, hyphens and the country's number."""
+    return _CHINESE.sub("", re.sub("[ -]", "", phone), count=1)
 
 
 def spellings(phone: str) -> set[str]:
     """How a phone number may stand in the books: with the country's number and without."""
-    number = re.sub("[ -]", "", phone).removeprefix(CHINA)
-    return {number, f"{CHINA}{number}"}
+    number = bare_number(phone)
+    return {number, *(f"{country}{number}" for country in CHINA)}
 
 
 def compact_phone(value: str | None, field: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio as redis
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -26,7 +27,7 @@ from services import codes, notifications, validation
 from services.keys import Keys
 from services.notifications.kinds import EMAIL_CODE, SMS_CODE, Kind
 from services.refusal import Refusal
-from services.runtime import DoorRules, Origin, Runtime
+from services.runtime import DoorRules, Origin, Runtime, Work
 
 TOPIC = "end_user.verification_code"
 BINDING = "verification code"
@@ -42,10 +43,10 @@ def address(email: str | None) -> str:
 
 def number(phone: str | None) -> str:
     """A phone number in one spelling. REQUIRED, INVALID_PHONE."""
-    found = validation.compact_phone(phone, "phone")
+    found = validation.phone(phone, "phone")
     if found is None:
         raise Refusal("REQUIRED", "phone")
-    return found.removeprefix(validation.CHINA)
+    return validation.bare_number(found)
 
 
 @dataclass(frozen=True)
@@ -102,20 +103,33 @@ async def request(
     await codes.limit(runtime.redis, runtime.keys, _place(purpose, tenant_id), asked, origin.ip)
     async with runtime.database.transaction(system("verification code")) as session:
         platform = await session.scalar(select(Tenant.id).where(Tenant.path == ROOT_PATH))
-        session.add(
-            OutboxEvent(
-                tenant_id=platform,
-                tenant_path=ROOT_PATH,
-                topic=TOPIC,
-                payload={
-                    "channel": way.channel.name,
-                    "tenant": tenant_id,
-                    "purpose": purpose.name,
-                    "language": language,
-                    "encrypted": runtime.keys.encrypt(asked, BINDING).hex(),
-                },
-            )
-        )
+        payload = _asked(runtime, way, tenant_id, asked, purpose, language)
+        session.add(OutboxEvent(tenant_id=platform, tenant_path=ROOT_PATH, topic=TOPIC, payload=payload))
+
+
+async def request_confirmation(work: Work, to: str) -> None:
+    """Asks for a code to a phone that the calling end user says is the person's own. TOO_MANY_ATTEMPTS after ten an
+    hour from one person, too: each costs money."""
+    person, tenant_id = work.principal.end_user_id, work.principal.tenant_id
+    purpose = VerificationCodePurpose.CONFIRMATION
+    if person is None or tenant_id is None:
+        raise Refusal("NOT_POSSIBLE_HERE")
+    asked, runtime = SMS.spelled(to), work.runtime
+    place = _place(purpose, tenant_id)
+    await codes.limit(runtime.redis, runtime.keys, place, asked, work.origin.ip, by=f"end user {person}")
+    work.later(TOPIC, _asked(runtime, SMS, tenant_id, asked, purpose, work.principal.language))
+
+
+def _asked(
+    runtime: Runtime, way: Way, tenant_id: int, asked: str, purpose: VerificationCodePurpose, language: str
+) -> dict[str, Any]:
+    return {
+        "channel": way.channel.name,
+        "tenant": tenant_id,
+        "purpose": purpose.name,
+        "language": language,
+        "encrypted": runtime.keys.encrypt(asked, BINDING).hex(),
+    }
 
 
 async def send(

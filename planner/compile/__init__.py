@@ -19,6 +19,7 @@ from planner.assemble import Graph
 from planner.compile.entities import nulls_of
 from planner.compile.values import Values
 from planner.errors import GraphRefusals
+from planner.introspection import MAX_LISTS, too_wide
 from planner.mapping import snake
 from planner.operation import DocumentLimits, Operation
 from planner.plan import Plan, RootPlan
@@ -64,6 +65,8 @@ class Compiler(Values):
                 introspection += nodes
             else:
                 roots.append(self.root(root_type, key, name, nodes))
+        if too_wide(introspection, self.operation.fragments):
+            raise self.beyond("INTROSPECTION_TOO_WIDE", lists=MAX_LISTS)
         if self.refusals:
             raise GraphRefusals(list(self.refusals.values()))
         source = "\n".join(self.source)

@@ -219,6 +219,27 @@ PASSWORD_CHANGED = Kind(
     },
     security=True,
 )
+PHONE_CHANGED = Kind(
+    "end_user.phone_changed",
+    frozenset({"tenant", "phone"}),
+    {
+        Language.ZH_CN: Text(
+            "您的手机号已变更",
+            "您好：\n\n您在 {tenant} 的手机号刚刚已变更为 {phone}，今后可用它登录。如非本人操作，请立即联系客服。\n",
+        ),
+        Language.ZH_TW: Text(
+            "您的手機號碼已變更",
+            "您好：\n\n您在 {tenant} 的手機號碼剛剛已變更為 {phone}，今後可用它登入。如非本人操作，請立即聯絡客服。\n",
+        ),
+        Language.EN: Text(
+            "Your phone number has been changed",
+            "Hello,\n\nYour phone number at {tenant} has just become {phone}, by which you can log in from now on. "
+            "If that was not you, tell us at once.\n",
+        ),
+    },
+    channels=(EMAIL,),
+    security=True,
+)
 
 EMAIL_CODE = Kind(
     "end_user.email_code",
@@ -297,6 +318,7 @@ KINDS = {
         WEBHOOK_DISABLED,
         PASSWORD_RESET,
         PASSWORD_CHANGED,
+        PHONE_CHANGED,
         EMAIL_CODE,
         SMS_CODE,
         DATA_NEARLY_USED,

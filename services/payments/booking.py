@@ -130,9 +130,8 @@ async def _pay(work: Unit, payment: Payment, order: Order, transaction_no: str) 
                 receipts = await ledger.account_of(
                     work, await ledger.platform(work), LedgerAccountKind.RECEIPTS, order.currency
                 )
-                order.third_party_order_no, pay_type = transaction_no, PAY_TYPES[payment.channel_kind]
-                content = await orders.content(work, order)
-                await orders.settle(work, order, buyer, content, receipts, pay_type)
+                content, pay_type = await orders.content(work, order), PAY_TYPES[payment.channel_kind]
+                await orders.settle(work, order, buyer, content, receipts, pay_type, transaction_no)
                 assert order.transfer_id is not None
                 return order.transfer_id
         except Refusal:

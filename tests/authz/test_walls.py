@@ -6,6 +6,7 @@ nothing because of the second. The second is tested alone as well, table by tabl
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -77,6 +78,20 @@ COUNTED: dict[str, Callable[[], Any]] = {
     "union": lambda: union(select(SimCard.id), select(SimCard.id).where(SimCard.id > 0)),
     "from statement": lambda: select(SimCard.id).where(exists().where(SimAllocation.sim_card_id == SimCard.id)),
 }
+
+
+async def test_transactions_within_transactions_wait_for_none_outside(shared_world: World) -> None:
+    """However many are as far, each can go on."""
+    base = database(shared_world)
+
+    async def nested() -> int:
+        async with base.transaction(system("outer")) as outer:
+            await outer.execute(select(1))
+            async with base.transaction(system("inner")) as inner:
+                found: int = (await inner.execute(select(1))).scalar_one()
+                return found
+
+    assert await asyncio.wait_for(asyncio.gather(*(nested() for _ in range(48))), 20) == [1] * 48
 
 
 async def test_the_first_wall_narrows_every_select_of_the_orm(shared_world: World) -> None:

@@ -399,6 +399,7 @@ async def test_every_kind_has_a_text_in_every_language(world: World) -> None:
         "account.password_reset",
         "account.password_changed",
         "end_user.email_code",
+        "end_user.phone_changed",
         "end_user.sms_code",
     }
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Text, literal, select
+from sqlalchemy.dialects import postgresql
 
 from gateways.messaging.sms import Sms, SmsSettings
 from models.notifications import NotificationChannel
+from schema.masks import masked_login
+from services.verification_codes import number as spelled
 from tests.support.mailbox import relay
 from tests.support.messengers import SMS_KEY, SMS_SECRET, Messengers
 from tests.support.people import payload, person_id, run, said, who
@@ -20,6 +24,7 @@ from tests.support.world import World
 
 SAVE = """mutation($input: NotificationTemplateInput!) { saveNotificationTemplate(input: $input) {
     errors { code field } } }"""
+INLINE = {"literal_binds": True}
 TEXT = "您在{tenant}的验证码{code}，{minutes}分钟内有效。"
 
 
@@ -174,11 +179,14 @@ async def test_a_phone_becomes_a_persons_by_a_code_that_was_sent_there(world: Wo
     assert said(await confirm(number(world), await code_for(world, phones, number(world)))) == [
         ("WRONG_CODE", "verificationCode")
     ]
+    await world.sql("UPDATE end_user SET email = 'li@example.com' WHERE id = $1", world.end_users["north"].id)
     found = await confirm(f"+86 {fresh[:3]}-{fresh[3:]}", code)
     assert (found["errors"], found["endUser"]["phone"]) == ([], fresh)
     assert said(await confirm(fresh, code)) == [("WRONG_CODE", "verificationCode")]
     session = (await enter(world, fresh, await code_for(world, phones, fresh)))["session"]
     assert await who(world, "consumer", session["accessToken"]) == person_id(world.end_users["north"].id)
+    (told,) = await world.sql("SELECT parameters::text AS said FROM notification WHERE kind = 'end_user.phone_changed'")
+    assert '"phone": "****0042"' in told["said"]
     # another person's stays that person's, however it is written
     await world.sql(
         "UPDATE end_user SET tenant_id = $1, tenant_path = $2, phone = '+8613900000044' WHERE id = $3",
@@ -191,6 +199,45 @@ async def test_a_phone_becomes_a_persons_by_a_code_that_was_sent_there(world: Wo
     # what was sent before it was known whose the number is belongs to the person
     rows = await world.sql("SELECT end_user_id FROM notification WHERE address = $1", fresh)
     assert {row["end_user_id"] for row in rows} == {world.end_users["north"].id}
+
+
+async def test_many_at_once_wait_for_nobody(world: World, phones: Messengers) -> None:
+    token = await logged_in(world, phones)
+    document = {"phone": "13900000045"}
+    asked = (payload(world, "consumer", "SendMyPhoneCode", document, token) for _ in range(40))
+    answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
+    assert sorted(map(said, answers)) == [[]] * 5 + [[("TOO_MANY_ATTEMPTS", None)]] * 35
+    # ten codes an hour for one person, to whatever numbers
+    more = [await payload(world, "consumer", "SendMyPhoneCode", {"phone": f"1390000010{n}"}, token) for n in range(6)]
+    assert {code for one in more for code, _ in said(one)} == {"TOO_MANY_ATTEMPTS"}
+
+
+@pytest.mark.parametrize("written", ["+86 139-0000-0042", "008613900000042", "8613900000042", "13900000042"])
+def test_a_number_has_one_spelling(written: str) -> None:
+    assert spelled(written) == "13900000042"
+
+
+@pytest.mark.parametrize("written", ["+852 9000 0042", "86139000000", "8690000042"])
+def test_other_numbers_are_left_as_they_are(written: str) -> None:
+    assert spelled(written) == written.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("north", "north"),
+        ("\u738b\u5c0f\u660e", "\u738b\u5c0f\u660e"),
+        ("ops-2024", "ops-2024"),
+        ("li@example.com", "l***@example.com"),
+        ("13800138000", "138****8000"),
+        ("138.0013.8000", "138****8000"),
+        ("(138) 00138000", "(13****8000"),
+        ("+86 138 0013 8000", "+86****8000"),
+    ],
+)
+async def test_what_may_be_an_address_is_masked_however_it_is_written(world: World, typed: str, shown: str) -> None:
+    found = str(select(masked_login(literal(typed, Text))).compile(dialect=postgresql.dialect(), compile_kwargs=INLINE))
+    assert [row[0] for row in await world.sql(found.replace("%%", "%"))] == [shown]
 
 
 TRIED = "{ loginRecords(filter: {method: {eq: SMS_CODE}}) { nodes { login } } }"
@@ -215,9 +262,11 @@ async def test_an_erased_persons_number_stays_nowhere(world: World, phones: Mess
     typed = f"+86 {mine[:3]}-{mine[3:7]}-{mine[7:]}"
     await ask(world, typed)
     await enter(world, typed, "123456")
+    login = {"tenant": world.id("north"), "account": typed, "password": "correct horse 42"}
+    await payload(world, "consumer", "EndUserLogin", login)
     held = f"""SELECT 1 FROM (SELECT login AS said FROM login_record UNION ALL SELECT arguments::text
         FROM operation_record) told WHERE regexp_replace(said, '[^0-9]', '', 'g') LIKE '%{mine}%'"""
-    assert len(await world.sql(held)) == 3
+    assert len(await world.sql(held)) == 5
     erase = """mutation($id: ID!) { eraseEndUser(input: {endUser: $id, reason: "asked for it"}) {
         errors { code field } } }"""
     assert (await world.data("admin", erase, {"id": person_id(person.id)}))["eraseEndUser"]["errors"] == []

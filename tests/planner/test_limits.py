@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from graphql import get_introspection_query
 
 from authz.coordinates import Act
 from authz.grants import Grants
@@ -17,6 +18,7 @@ from planner.compile.conditions import MAX_CONDITIONS
 from planner.errors import GraphRefusal, GraphRefusals
 from planner.operation import DocumentLimits, Documents
 from planner.parameters import MAX_LISTED
+from planner.tables import Accepts, Tables
 from server.app import the_graph
 from tests.planner.asked import Planner, principal
 from tests.support.world import World
@@ -102,6 +104,30 @@ async def test_what_types_share_is_written_once(rich_world: World, account: str,
     assert max(steps) < 1.2 * min(steps)
     text = f"{{ tenants {{ nodes {{ {f'{inside} ' * 9} {'}' * 9} }} }} }}"
     assert "errors" not in await planner.answer(caller, text)
+
+
+def test_a_table_reads_what_types_share_once() -> None:
+    """Though nothing of the innermost is a column."""
+    tables = Tables(the_graph(), {"door": Accepts(DocumentLimits(max_depth=30), True, {})})
+    text = f"{{ tenants {{ nodes {{ name {'parent { ' * 24} name @skip(if: true) {'}' * 24} }} }} }}"
+    assert tables.read("door", text, {}).headings == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "codes"),
+    [
+        (get_introspection_query(), []),
+        ("{ __schema { types { fields { type { fields { name } } } } } }", ["LIMIT_EXCEEDED"]),
+        (
+            "{ __schema { types { fields { ...F } } } } fragment F on __Field { type { fields { name } } }",
+            ["LIMIT_EXCEEDED"],
+        ),
+        (f"{{ __schema {{ {' '.join(f't{n}: types {{ name }}' for n in range(13))} }} }}", ["LIMIT_EXCEEDED"]),
+        (f"{{ __schema {{ {' '.join(f't{n}: types {{ name }}' for n in range(12))} }} }}", []),
+    ],
+)
+async def test_introspection_is_bounded(rich_world: World, asked: str, codes: list[str]) -> None:
+    assert await ask(rich_world, asked, limits=DocumentLimits()) == codes
 
 
 async def test_filters_are_bounded(rich_world: World, statements: list[str]) -> None:
