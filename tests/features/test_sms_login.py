@@ -228,6 +228,7 @@ def test_other_numbers_are_left_as_they_are(written: str) -> None:
         ("north", "north"),
         ("\u738b\u5c0f\u660e", "\u738b\u5c0f\u660e"),
         ("ops-2024", "ops-2024"),
+        ("wx1f2e3d4c5b6a7988", "wx1f2e3d4c5b6a7988"),
         ("li@example.com", "l***@example.com"),
         ("13800138000", "138****8000"),
         ("138.0013.8000", "138****8000"),
