@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, case, func
 
-ADDRESS = "[@＠]|([0-9０-９][^0-9０-９A-Za-z]{0,3}){7,}"  # noqa: RUF001
+ADDRESS = "[@＠]|([0-9０-９][^0-9０-９A-Za-z]{0,3}){7,}"
 """What stands in a mail address, or seven digits as they stand in a telephone number."""
 LONG = 10
 """Characters of a telephone number of which seven may be shown."""

@@ -42,12 +42,13 @@ def test_a_document_that_is_not_shipped_is_unknown(ad_hoc: bool) -> None:
 
 
 def test_columns_that_multiply_are_bounded() -> None:
-    """Twice as many at each step; what the types of a row share is one column of all of them."""
+    """Three times as many at each step; what the types of a row share is one column of all of them."""
     steps = "".join(
-        f" fragment F{n} on Tenant {{ a{n}: parent {{ ...F{n + 1} }} b{n}: parent {{ ...F{n + 1} }} }}"
-        for n in range(13)
+        f" fragment F{n} on Tenant {{ a{n}: parent {{ ...F{n + 1} }} b{n}: parent {{ ...F{n + 1} }}"
+        f" c{n}: parent {{ ...F{n + 1} }} }}"
+        for n in range(8)
     )
-    many = f"{{ tenants {{ nodes {{ ...F0 }} }} }}{steps} fragment F13 on Tenant {{ name }}"
+    many = f"{{ tenants {{ nodes {{ ...F0 }} }} }}{steps} fragment F8 on Tenant {{ name }}"
     with pytest.raises(GraphRefusal) as refused:
         tables(ad_hoc=True).read("door", many, {})
     assert (refused.value.code, refused.value.text) == ("LIMIT_EXCEEDED", "TOO_MANY_COLUMNS")
