@@ -19,8 +19,9 @@ class Reviewed:
     reason: Mapped[str | None]
 
     @declared_attr
+    @classmethod
     def reviewed_by(cls) -> Mapped[StaffAccount | None]:
-        return relationship(lazy="raise", foreign_keys=[cls.reviewed_by_id])  # type: ignore[list-item]
+        return relationship(lazy="raise", foreign_keys=[cls.reviewed_by_id])
 
     def review(self, account_id: int | None, now: datetime, reason: str | None = None) -> None:
         """Notes a decision; the status is the caller's to lead on."""
